@@ -1,0 +1,507 @@
+"""The pure part of the pool: it decides, and neither waits nor does I/O.
+
+Every method is one event. It takes the time as an argument, changes slots and queue at once, and leaves what is to be
+*done* in two lists that the shell empties after each event: ``woken``, the waiters that were settled, and
+``fleet.work``, the callbacks to start or stop. ``alarm`` is the time at which the shell must call ``tick``.
+
+What each event may do to a slot is the table in `_slot`. Where a slot goes that has come free is decided in one place,
+`PoolState._route`.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Generic, TypeVar, final
+
+from ._codel import NoShedding, Shedder
+from ._fleet import Fleet, NoQuota, Quota
+from ._slot import Slot, SlotState
+from ._supply import Supply
+from ._upkeep import Upkeep
+from ._verdict import Reason, Skip, Verdict
+from ._waiter import Refusal, Waiter, WaitQueue
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from ._hooks import Hooks
+    from ._options import Settings
+
+R = TypeVar("R")
+
+
+@final
+class PoolState(Generic[R]):
+    """Slots, queue and books of one pool.
+
+    Invariants, after every event:
+        no pending waiter beside a slot that can be lent, unless the pool is paused
+        the fleet grows only while it is smaller than max_size
+        started = direct + waited + timed_out + shed + cancelled + refused + failed + len(queue)
+        alarm <= next_due()
+    """
+
+    def __init__(
+        self, settings: Settings, hooks: Hooks[R], *, rng: Random, now: float, quota: Quota | None = None
+    ) -> None:
+        self._hooks = hooks
+        self._shared = hooks.shared
+        self._waits_on_failure = settings.on_open_failure == "wait"
+        self._max_waiting = inf if settings.max_waiting is None else settings.max_waiting
+        self._max_uses = inf if settings.max_uses is None else settings.max_uses
+        self._ping_after = inf if settings.ping_after is None else settings.ping_after
+        self.min_size = settings.min_size
+        self.max_size = settings.max_size
+        self.warm = 0
+        """How many resources ``wait_ready`` asks for."""
+        self.paused = False
+        self.shut = False
+        """Nothing new is lent or queued (draining, closing or closed)."""
+        self._halted = False
+        """Paused or shut: nothing is lent without queueing."""
+
+        self.fleet: Fleet[R] = Fleet(settings, shared=hooks.shared, quota=NoQuota() if quota is None else quota)
+        self._rack = self.fleet.rack
+        self.queue: WaitQueue[R] = WaitQueue(inf if settings.checkout_timeout is None else settings.checkout_timeout)
+        self.supply = Supply(
+            max_opening=inf if settings.max_opening is None else settings.max_opening,
+            backoff=settings.backoff,
+            breaker=settings.breaker,
+            shared=hooks.shared,
+            rng=rng,
+        )
+        self._upkeep: Upkeep[R] = Upkeep(settings, self._rack, rng)
+        self._ages_idle = self._upkeep.patience < inf
+        self._shedder = NoShedding() if settings.shedding is None else Shedder(settings.shedding, now)
+
+        self.started = 0
+        self.direct = 0
+        self.waited = 0
+        self.timed_out = 0
+        self.shed = 0
+        self.cancelled = 0
+        self.refused = 0
+        self.failed = 0
+        self.longest_wait = 0.0
+        self.open_failures = 0
+
+        self.woken: list[Waiter[R]] = []
+        self.alarm = inf
+
+    # What clients do
+
+    def lend_now(self, request: object, now: float) -> Slot[R] | None:
+        """Lend a slot if one is free. Nobody is overtaken, for a waiter and a free slot never meet.
+
+        Raises:
+            BaseException: what the worker's ``checkout`` raised, or put in its ``Skip``.
+        """
+        if self._halted:
+            return None
+        while (slot := self._rack.take()) is not None:
+            try:
+                approved = self._approve(slot, request, now)
+            except Skip as skip:
+                self.started += 1
+                self.refused += 1
+                self._rack.put_back(slot)
+                raise skip.error from None
+            except BaseException:
+                self.started += 1
+                self.failed += 1
+                self.retire(slot, Reason.FAILED, now)
+                raise
+            if approved:
+                self.started += 1
+                self.direct += 1
+                if self._lend(slot):
+                    self._rack.put(slot)
+                return slot
+        return None
+
+    def refuse_now(self) -> None:
+        """Count a client that found nothing free and did not want to wait."""
+        self.started += 1
+        self.refused += 1
+
+    def enqueue(self, waiter: Waiter[R], now: float) -> None:
+        """Queue a client that found nothing free, or settle it with a refusal.
+
+        Raises:
+            BaseException: what the worker's ``enqueue`` raised.
+        """
+        self.started += 1
+        if self.shut:
+            self._refuse(waiter, Refusal.CLOSED)
+        elif len(self.queue) >= self._max_waiting:
+            self._refuse(waiter, Refusal.FULL)
+        elif self._is_hopeless(now):
+            self._refuse(waiter, Refusal.UNAVAILABLE)
+        else:
+            try:
+                waiter.request = self._hooks.enqueue(waiter.request)
+            except BaseException:
+                self.refused += 1
+                raise
+            self.queue.push(waiter)
+            self.open_more(now)
+            if waiter.deadline <= now:
+                self._refuse(waiter, Refusal.TIMED_OUT)
+            else:
+                self._wake_by(min(waiter.deadline, self._shedder.next_review))
+
+    def abandon(self, waiter: Waiter[R]) -> None:
+        """Forget a client that was cancelled while it waited."""
+        self.queue.remove(waiter)
+        self.cancelled += 1
+
+    def give_back(self, slot: Slot[R], verdict: Verdict, now: float) -> None:
+        """End one lease of ``slot``."""
+        if self._shared:
+            self._rack.discard(slot)
+        slot.leases -= 1
+        slot.idle_since = slot.checked_at = now
+        if verdict is not Verdict.OK:
+            self._follow(slot, verdict, now)
+        elif self._shared:
+            self._ask_capacity(slot)
+        self._route(slot, now)
+
+    # What became of callbacks
+
+    def opened(self, slot: Slot[R], resource: R, now: float) -> None:
+        self.fleet.opened_one(slot, resource, now)
+        self.supply.succeeded()
+        if slot.doom is None:
+            self._upkeep.opened(slot, now, len(self.fleet.slots))
+            if self._shared and self._ask_capacity(slot):
+                self.supply.leases_each = max(1, slot.capacity)
+        self._route(slot, now)
+        self.open_more(now)
+        self._wake_by(self._upkeep.next_expiry())
+
+    def open_failed(self, slot: Slot[R], error: BaseException, now: float) -> None:
+        """Forget a slot whose ``init`` failed, or was stopped by the pool (its doom says so: no failure, then)."""
+        stopped = slot.doom is not None
+        self.fleet.forget(slot)
+        if not stopped:
+            self.open_failures += 1
+            self.supply.failed(error, now)
+            if not self._waits_on_failure:
+                self._disappoint(now)
+        self.open_more(now)
+
+    def pinged(self, slot: Slot[R], now: float, *, alive: bool) -> None:
+        self.fleet.pinged(slot, now)
+        if not alive or slot.doom is not None:
+            self.retire(slot, Reason.PING, now)
+        elif self.queue and not self.paused:
+            self._rack.discard(slot)
+            self._route(slot, now)
+        self._upkeep.became_idle(now)
+        self._ping_due(now)
+        self._rearm(now)
+
+    def was_reset(self, slot: Slot[R], now: float, *, clean: bool) -> None:
+        self.fleet.was_reset(slot, now)
+        if not clean:
+            self._doom(slot, Reason.RESET)
+        self._route(slot, now)
+
+    def terminated(self, slot: Slot[R], now: float) -> None:
+        self.fleet.terminated(slot)
+        self.open_more(now)
+
+    # What the owner asks
+
+    def retire(self, slot: Slot[R], reason: Reason, now: float) -> None:
+        """See that ``slot`` is lent no more, and closed as soon as nobody has it."""
+        self.fleet.retire(slot, reason)
+        self.open_more(now)
+
+    def resize(self, min_size: int, max_size: int, now: float) -> None:
+        """Change the limits. The surplus is retired: what is opening first, then the longest idle, the leased last."""
+        self.min_size = min_size
+        self.max_size = max_size
+        staying = [slot for slot in self.fleet.slots if slot.doom is None]
+        staying.sort(key=lambda slot: (slot.leases > 0, slot.state is not SlotState.OPENING, slot.idle_since))
+        for slot in staying[: max(0, len(staying) - max_size)]:
+            self.fleet.retire(slot, Reason.SURPLUS)
+        self.open_more(now)
+        self._rearm(now)
+
+    def refresh(self, spread: float, now: float) -> None:
+        """Retire every present slot, one after the other over ``spread`` seconds; each takes no lease after its turn."""
+        present = [slot for slot in self.fleet.slots if slot.doom is None]
+        for turn, slot in enumerate(present):
+            when = now + spread * turn / len(present)
+            if when <= now:
+                self.fleet.retire(slot, Reason.REFRESH)
+            else:
+                self._upkeep.expire_at(slot, when, Reason.REFRESH, len(self.fleet.slots))
+        self.open_more(now)
+        self._rearm(now)
+
+    def pause(self) -> None:
+        self.paused = self._halted = True
+
+    def resume(self, now: float) -> None:
+        self.paused = False
+        self._halted = self.shut
+        self._serve(now)
+        self.open_more(now)
+
+    def broadcast(self, message: object, now: float) -> None:
+        """Ask the worker what ``message`` means for each idle slot."""
+        for slot in [slot for slot in self._rack if slot.state is SlotState.IDLE]:
+            verdict = self._hooks.message(slot.resource, message)
+            if verdict is not Verdict.OK and slot.state is SlotState.IDLE:
+                self._rack.discard(slot)
+                self._follow(slot, verdict, now)
+                self._route(slot, now)
+
+    def recount(self, now: float) -> None:
+        """Ask every living resource for its capacity again, and serve whoever can be served now."""
+        for slot in list(self.fleet.slots):
+            if slot.state in {SlotState.IDLE, SlotState.LEASED} and slot.doom is None:
+                self._rack.discard(slot)
+                self._ask_capacity(slot)
+                self._route(slot, now)
+
+    def warm_up(self, size: int, now: float) -> None:
+        """Open resources until there are ``size``, once; `min_size` keeps them open, and this does not."""
+        self.warm = size
+        self.open_more(now)
+
+    def drain(self) -> None:
+        """Let nobody in any more; who waits is served still."""
+        self.shut = self._halted = True
+
+    def close(self, now: float) -> None:
+        """Let nobody in, refuse who waits, and retire every slot."""
+        self.shut = self._halted = True
+        self.min_size = self.warm = 0
+        while self.queue:
+            self._refuse(self.queue.head(), Refusal.CLOSED)
+        for slot in list(self.fleet.slots):
+            self.fleet.retire(slot, Reason.CLOSED)
+        self._rearm(now)
+
+    def wrest(self, slot: Slot[R], now: float) -> None:
+        """Take a RETIRED slot from its clients, and close it under them."""
+        slot.leases = 0
+        self._route(slot, now)
+
+    # What time brings
+
+    def tick(self, now: float) -> None:
+        """Do everything that is due."""
+        for waiter in self.queue.expired(now):
+            self._refuse(waiter, Refusal.TIMED_OUT)
+        self._shed_overdue(now)
+        for slot in self._upkeep.expired(now):
+            self.fleet.retire(slot, slot.expiry)
+        while len(self.fleet.slots) > self.min_size and self._upkeep.next_idle() <= now:
+            oldest = self._rack.oldest()
+            assert oldest is not None, "bug: a slot is idle too long, and none is idle"
+            self.fleet.retire(oldest, Reason.IDLE)
+        self._ping_due(now)
+        self.open_more(now)
+        self._rearm(now)
+
+    def next_due(self, now: float) -> float:
+        """Return when ``tick`` has something to do; infinity if nothing will be due by itself."""
+        due = min(self.queue.next_deadline(), self._upkeep.next_expiry())
+        if self.queue:
+            due = min(due, self._shedder.next_review)
+        if len(self.fleet.slots) > self.min_size:
+            due = min(due, self._upkeep.next_idle())
+        if not self._upkeep.is_pinging_enough(self.fleet.pinging):
+            due = min(due, self._upkeep.next_ping)
+        if now < self.supply.retry_at and self._wants_more():
+            due = min(due, self.supply.retry_at)
+        return due
+
+    # Opening
+
+    def open_more(self, now: float) -> None:
+        """Start to open what the waiters and ``min_size`` need, within every limit."""
+        while self._wants_more():
+            if self.fleet.opening >= self.supply.allowance(now):
+                if now < self.supply.retry_at:
+                    self._wake_by(self.supply.retry_at)
+                return
+            if not self.fleet.open_one():
+                return
+
+    def _wants_more(self) -> bool:
+        fleet = self.fleet
+        if fleet.size >= self.max_size or (self.shut and not self.queue):
+            return False
+        if len(fleet.slots) < max(self.min_size, self.warm):
+            return True
+        if self.paused:
+            return False
+        coming = fleet.coming_open * self.supply.leases_each if fleet.coming_open else 0
+        return len(self.queue) > coming + fleet.coming_back
+
+    def _is_hopeless(self, now: float) -> bool:
+        """Tell whether a waiter has nothing to wait for: no resource lives or is opening, and the breaker is open."""
+        return self.fleet.living == 0 and self.fleet.opening == 0 and self.supply.breaker(now) == "open"
+
+    def _disappoint(self, now: float) -> None:
+        """Refuse the waiters that counted on an opening that failed; all of them, if there is no hope left."""
+        count = inf if self._is_hopeless(now) else self.supply.leases_each
+        while self.queue and count > 0:
+            self._refuse(self.queue.head(), Refusal.UNAVAILABLE)
+            count -= 1
+
+    # Lending
+
+    def _approve(self, slot: Slot[R], request: object, now: float) -> bool:
+        """Tell whether ``slot``, out of the rack, may be lent for ``request``; if not, it has been sent its way."""
+        if now >= slot.expires_at:
+            self.retire(slot, slot.expiry, now)
+        elif slot.leases == 0 and now - slot.checked_at >= self._ping_after:
+            self._rack.put_back(slot)
+            self.fleet.ping(slot)
+        elif not self._hooks.judges_checkout:
+            return True
+        else:
+            verdict = self._hooks.checkout(slot.resource, request)
+            if verdict is Verdict.OK or (verdict is Verdict.RESET and slot.reset_at_use == slot.uses):
+                return True
+            self._follow(slot, verdict, now)
+            self._route(slot, now)
+        return False
+
+    def _lend(self, slot: Slot[R]) -> bool:
+        """Add a lease to ``slot``, out of the rack; tell whether it has room for another."""
+        slot.leases += 1
+        slot.uses += 1
+        slot.state = SlotState.LEASED
+        if slot.uses >= self._max_uses:
+            self.fleet.retire(slot, Reason.USES)
+        elif self._shared:
+            if self._ask_capacity(slot):
+                return slot.leases < slot.capacity
+            self._keep_from_lending(slot)
+        return False
+
+    def _serve(self, now: float) -> None:
+        """Lend whatever is free to whoever waits."""
+        while self.queue and (slot := self._rack.take()) is not None:
+            self._route(slot, now)
+
+    def _route(self, slot: Slot[R], now: float) -> None:
+        """Send on a slot that came free, in whole or in part, and is in no rack: its figures say where to."""
+        if slot.doom is None and not slot.unclean:
+            slot.state = SlotState.LEASED if slot.leases else SlotState.IDLE
+            if slot.leases < slot.capacity:
+                self._offer(slot, now)
+            elif slot.leases == 0:
+                self._rack.put(slot)
+        elif slot.leases > 0:
+            self._keep_from_lending(slot)
+        elif slot.doom is None:
+            self.fleet.reset(slot)
+        else:
+            self.fleet.close(slot)
+            self.open_more(now)
+
+    def _keep_from_lending(self, slot: Slot[R]) -> None:
+        if slot.doom is not None and slot.state is not SlotState.RETIRED:
+            self.fleet.retired += 1
+            slot.state = SlotState.RETIRED
+
+    def _offer(self, slot: Slot[R], now: float) -> None:
+        """Hand a slot with room to the waiters at the head; shelve it when none is left."""
+        while self.queue and not self.paused:
+            waiter = self.queue.head()
+            if self._shedder.overstayed(now - waiter.since, now, self.direct):
+                self._refuse(waiter, Refusal.SHED)
+                continue
+            try:
+                approved = self._approve(slot, waiter.request, now)
+            except Skip as skip:
+                self._refuse(waiter, skip.error)
+                continue
+            except Exception as error:  # noqa: BLE001 - it is the client's
+                self._refuse(waiter, error)
+                self.retire(slot, Reason.FAILED, now)
+                return
+            if not approved or not self._grant(waiter, slot, now):
+                return
+        self._rack.put(slot)
+        if self._ages_idle and slot.leases == 0:
+            self._upkeep.became_idle(now)
+            if now + self._upkeep.patience < self.alarm:
+                self._rearm(now)
+
+    def _grant(self, waiter: Waiter[R], slot: Slot[R], now: float) -> bool:
+        self.queue.remove(waiter)
+        self.waited += 1
+        self.longest_wait = max(self.longest_wait, now - waiter.since)
+        waiter.slot = slot
+        self.woken.append(waiter)
+        return self._lend(slot)
+
+    def _refuse(self, waiter: Waiter[R], outcome: Refusal | BaseException) -> None:
+        """Settle ``waiter`` without a lease, and enter it in the books."""
+        if waiter.pending:
+            self.queue.remove(waiter)
+        waiter.outcome = outcome
+        self.woken.append(waiter)
+        match outcome:
+            case Refusal.TIMED_OUT:
+                self.timed_out += 1
+            case Refusal.FULL | Refusal.SHED:
+                self.shed += 1
+            case Refusal.CLOSED:
+                self.refused += 1
+            case _:
+                self.failed += 1
+
+    # Verdicts
+
+    def _follow(self, slot: Slot[R], verdict: Verdict, now: float) -> None:
+        """Write down what ``verdict`` asks for; `_route` acts on it."""
+        if verdict is Verdict.RESET:
+            slot.unclean = True
+            return
+        self._doom(slot, Reason.REMOVED)
+        if verdict is Verdict.REFRESH:
+            self.refresh(0.0, now)
+
+    def _doom(self, slot: Slot[R], reason: Reason) -> None:
+        if slot.doom is None:
+            slot.doom = reason
+
+    def _ask_capacity(self, slot: Slot[R]) -> bool:
+        """Update the slot's capacity; a callback that failed dooms the resource, and the answer is False."""
+        capacity = self._hooks.capacity(slot.resource)
+        if capacity is None:
+            self._doom(slot, Reason.FAILED)
+            return False
+        slot.capacity = capacity
+        return True
+
+    # Time
+
+    def _shed_overdue(self, now: float) -> None:
+        """Review a queue that does not move."""
+        while self.queue:
+            waiter = self.queue.head()
+            if not self._shedder.overstayed(now - waiter.since, now, self.direct):
+                return
+            self._refuse(waiter, Refusal.SHED)
+
+    def _ping_due(self, now: float) -> None:
+        for slot in self._upkeep.pings_due(now, self.fleet.pinging):
+            self.fleet.ping(slot)
+
+    def _wake_by(self, when: float) -> None:
+        self.alarm = min(self.alarm, when)
+
+    def _rearm(self, now: float) -> None:
+        self.alarm = self.next_due(now)

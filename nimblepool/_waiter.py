@@ -1,0 +1,117 @@
+"""A queued checkout, and the queue it stands in."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from enum import Enum
+from heapq import heapify, heappop, heappush
+from itertools import count
+from math import inf
+from typing import TYPE_CHECKING, Generic, TypeVar, final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._slot import Slot
+
+R = TypeVar("R")
+
+
+@final
+class Refusal(Enum):
+    """Why a waiter left the queue without a lease; the shell turns it into an exception."""
+
+    TIMED_OUT = "timed out"
+    FULL = "queue full"
+    SHED = "shed"
+    CLOSED = "closed"
+    UNAVAILABLE = "unavailable"
+
+
+@final
+class Waiter(Generic[R]):
+    """One client in the queue. It is settled exactly once: by a slot or by an error.
+
+    Invariants:
+        pending if and only if the queue holds it
+        not pending implies that it was cancelled, or that exactly one of slot, outcome is not None
+    """
+
+    __slots__ = ("client", "deadline", "outcome", "pending", "request", "since", "slot", "task")
+
+    def __init__(self, request: object, since: float, deadline: float, client: object = None) -> None:
+        self.request = request
+        self.since = since
+        self.deadline = deadline
+        self.client = client
+        """The shell's lease that is to be filled."""
+        self.task: object = None
+        """The shell's parked task, once it is parked."""
+        self.slot: Slot[R] | None = None
+        self.outcome: Refusal | BaseException | None = None
+        self.pending = False
+
+
+@final
+class WaitQueue(Generic[R]):
+    """Waiters, first come, first served; every operation is O(1) amortized, or O(log n) for a deadline of its own.
+
+    Waiters with the pool's default timeout expire in the order in which they came: one lane suffices for them. The
+    others stand in a heap. Both are pruned lazily, since a waiter is seldom still pending when its deadline comes.
+    """
+
+    def __init__(self, default_timeout: float) -> None:
+        self._default_timeout = default_timeout
+        self._waiters: OrderedDict[Waiter[R], None] = OrderedDict()
+        self._lane: deque[Waiter[R]] = deque()
+        self._heap: list[tuple[float, int, Waiter[R]]] = []
+        self._serial = count()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def __iter__(self) -> Iterator[Waiter[R]]:
+        return iter(self._waiters)
+
+    def head(self) -> Waiter[R]:
+        """Return the waiter that is served next; the queue must not be empty."""
+        return next(iter(self._waiters))
+
+    def push(self, waiter: Waiter[R]) -> None:
+        waiter.pending = True
+        self._waiters[waiter] = None
+        if waiter.deadline == waiter.since + self._default_timeout:
+            while self._lane and not self._lane[0].pending:
+                self._lane.popleft()
+            self._lane.append(waiter)
+        elif waiter.deadline < inf:
+            heappush(self._heap, (waiter.deadline, next(self._serial), waiter))
+            self._compact()
+
+    def remove(self, waiter: Waiter[R]) -> None:
+        waiter.pending = False
+        del self._waiters[waiter]
+
+    def next_deadline(self) -> float:
+        """Return when the next waiter expires, or infinity."""
+        while self._lane and not self._lane[0].pending:
+            self._lane.popleft()
+        while self._heap and not self._heap[0][2].pending:
+            heappop(self._heap)
+        return min(
+            self._lane[0].deadline if self._lane else inf,
+            self._heap[0][0] if self._heap else inf,
+        )
+
+    def expired(self, now: float) -> Iterator[Waiter[R]]:
+        """Yield the pending waiters whose deadline has come; the caller removes each before it asks for the next."""
+        while self.next_deadline() <= now:
+            if self._lane and self._lane[0].deadline <= now:
+                yield self._lane[0]
+            else:
+                yield self._heap[0][2]
+
+    def _compact(self) -> None:
+        if len(self._heap) > 2 * len(self._waiters) + 64:
+            self._heap = [entry for entry in self._heap if entry[2].pending]
+            heapify(self._heap)
