@@ -43,11 +43,11 @@ class LeaseExpired(PoolError):
     """The lease has ended: its resource belongs to somebody else now."""
 
 
-class LeaseTimeout(PoolError, TimeoutError):
+class LeaseTimeout(LeaseExpired, TimeoutError):
     """The lease was held for longer than ``max_hold``; its resource has been removed."""
 
 
-class LeaseRevoked(PoolError):
+class LeaseRevoked(LeaseExpired):
     """The pool closed and ``close_grace`` ran out while the lease was held."""
 
 

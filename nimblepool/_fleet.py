@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, final
 
@@ -11,6 +12,7 @@ from ._verdict import UNHEALTHY, Reason
 
 if TYPE_CHECKING:
     from ._options import Settings
+    from ._waiter import Waiter
 
 R = TypeVar("R")
 
@@ -25,6 +27,8 @@ class Task(Enum):
     CLOSE = "close"
     ABORT = "abort"
     """Cancel the callback that runs on it; its end is an event as always."""
+    ALARM = "alarm"
+    """Wake the keeper at another time (this one concerns no slot)."""
 
 
 class Quota(Protocol):
@@ -56,8 +60,8 @@ class Fleet(Generic[R]):
     Invariants:
         opening, pinging, resetting, retired = how many of ``slots`` are in that state
         closing = how many slots are CLOSING; none of them is in ``slots``
-        coming_open = how many are OPENING without doom; coming_back = PINGING or RESETTING without doom
-        every slot that is OPENING, PINGING, RESETTING or CLOSING has one callback running, or queued in ``work``
+        coming_open, coming_pings, coming_resets = how many are OPENING, PINGING, RESETTING without doom
+        every slot that is OPENING, PINGING, RESETTING or CLOSING has one callback running, or queued in the outbox
         opened = closed + closing + the open ones in ``slots``
     """
 
@@ -65,8 +69,8 @@ class Fleet(Generic[R]):
         self.slots: dict[Slot[R], None] = {}
         """Every slot but those that are closing or closed."""
         self.rack: Rack[R] = (SharedRack if shared else Rack)(settings.order)
-        self.work: list[tuple[Task, Slot[R]]] = []
-        """What the shell has to do."""
+        self.outbox: deque[Waiter[R] | tuple[Task, Slot[R] | None]] = deque()
+        """What the shell has to do: waiters to wake, callbacks to start or stop."""
         self._strict = settings.strict_size
         self._quota = quota
         self.opening = 0
@@ -75,7 +79,8 @@ class Fleet(Generic[R]):
         self.retired = 0
         self.closing = 0
         self.coming_open = 0
-        self.coming_back = 0
+        self.coming_pings = 0
+        self.coming_resets = 0
         self.opened = 0
         self.closed = 0
         self.lost = 0
@@ -91,6 +96,16 @@ class Fleet(Generic[R]):
         """How many resources are open and not retired."""
         return len(self.slots) - self.opening - self.retired
 
+    @property
+    def idle(self) -> int:
+        """How many resources are IDLE; those that are being pinged keep their place in the rack but are not."""
+        return self.rack.resting() - self.coming_pings
+
+    @property
+    def coming_back(self) -> int:
+        """How many resources will be lendable after a ping or a reset, if it goes well."""
+        return self.coming_pings + self.coming_resets
+
     def open_one(self) -> bool:
         """Start to open a resource, if there is room for it beside the other pools that share the quota."""
         if not self._quota.take():
@@ -99,7 +114,7 @@ class Fleet(Generic[R]):
         self.slots[slot] = None
         self.opening += 1
         self.coming_open += 1
-        self.work.append((Task.OPEN, slot))
+        self.outbox.append((Task.OPEN, slot))
         return True
 
     def opened_one(self, slot: Slot[R], resource: R, now: float) -> None:
@@ -121,12 +136,12 @@ class Fleet(Generic[R]):
     def ping(self, slot: Slot[R]) -> None:
         slot.state = SlotState.PINGING
         self.pinging += 1
-        self.coming_back += 1
-        self.work.append((Task.PING, slot))
+        self.coming_pings += 1
+        self.outbox.append((Task.PING, slot))
 
     def pinged(self, slot: Slot[R], now: float) -> None:
         self.pinging -= 1
-        self.coming_back -= slot.doom is None
+        self.coming_pings -= slot.doom is None
         slot.checked_at = now
         slot.state = SlotState.IDLE
 
@@ -134,12 +149,12 @@ class Fleet(Generic[R]):
         slot.unclean = False
         slot.state = SlotState.RESETTING
         self.resetting += 1
-        self.coming_back += 1
-        self.work.append((Task.RESET, slot))
+        self.coming_resets += 1
+        self.outbox.append((Task.RESET, slot))
 
     def was_reset(self, slot: Slot[R], now: float) -> None:
         self.resetting -= 1
-        self.coming_back -= slot.doom is None
+        self.coming_resets -= slot.doom is None
         slot.reset_at_use = slot.uses
         slot.idle_since = slot.checked_at = now
         slot.state = SlotState.IDLE
@@ -159,11 +174,14 @@ class Fleet(Generic[R]):
                 self.retired += 1
             case SlotState.OPENING if first:
                 self.coming_open -= 1
-                self.work.append((Task.ABORT, slot))
-            case SlotState.PINGING | SlotState.RESETTING if first:
+                self.outbox.append((Task.ABORT, slot))
+            case SlotState.PINGING if first:
                 self.rack.discard(slot)
-                self.coming_back -= 1
-                self.work.append((Task.ABORT, slot))
+                self.coming_pings -= 1
+                self.outbox.append((Task.ABORT, slot))
+            case SlotState.RESETTING if first:
+                self.coming_resets -= 1
+                self.outbox.append((Task.ABORT, slot))
             case _:
                 pass
 
@@ -175,7 +193,7 @@ class Fleet(Generic[R]):
         del self.slots[slot]
         self.closing += 1
         self.lost += slot.doom in UNHEALTHY
-        self.work.append((Task.CLOSE, slot))
+        self.outbox.append((Task.CLOSE, slot))
         if not self._strict:
             self._quota.give_back()
 

@@ -65,6 +65,10 @@ class Rack(Generic[R]):
         """Return the slot that has been idle longest and is not being pinged; O(1) but for pings under way."""
         return next((slot for slot in self.idle if slot.state is SlotState.IDLE), None)
 
+    def resting(self) -> int:
+        """Return how many slots without a lease are here."""
+        return len(self.idle)
+
     def __iter__(self) -> Iterator[Slot[R]]:
         return iter(self.idle)
 
@@ -129,6 +133,9 @@ class SharedRack(Rack[R]):
             self.barred.pop(slot, None)
         elif (bucket := self.by_load.get(slot.leases)) is not None:
             bucket.pop(slot, None)
+
+    def resting(self) -> int:
+        return len(self.idle) + len(self.barred)
 
     def _least(self) -> int | None:
         while self._loads and not self.by_load[self._loads[0]]:

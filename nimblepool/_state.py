@@ -1,8 +1,8 @@
 """The pure part of the pool: it decides, and neither waits nor does I/O.
 
 Every method is one event. It takes the time as an argument, changes slots and queue at once, and leaves what is to be
-*done* in two lists that the shell empties after each event: ``woken``, the waiters that were settled, and
-``fleet.work``, the callbacks to start or stop. ``alarm`` is the time at which the shell must call ``tick``.
+*done* in ``outbox``, which the shell empties after each event: the waiters that were settled, the callbacks to start or
+stop. ``alarm`` is the time at which the shell must call ``tick``.
 
 What each event may do to a slot is the table in `_slot`. Where a slot goes that has come free is decided in one place,
 `PoolState._route`.
@@ -14,7 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar, final
 
 from ._codel import NoShedding, Shedder
-from ._fleet import Fleet, NoQuota, Quota
+from ._fleet import Fleet, NoQuota, Quota, Task
 from ._slot import Slot, SlotState
 from ._supply import Supply
 from ._upkeep import Upkeep
@@ -71,7 +71,7 @@ class PoolState(Generic[R]):
             rng=rng,
         )
         self._upkeep: Upkeep[R] = Upkeep(settings, self._rack, rng)
-        self._ages_idle = self._upkeep.patience < inf
+        self._watches_idle = self._upkeep.patience < inf
         self._shedder = NoShedding() if settings.shedding is None else Shedder(settings.shedding, now)
 
         self.started = 0
@@ -85,7 +85,7 @@ class PoolState(Generic[R]):
         self.longest_wait = 0.0
         self.open_failures = 0
 
-        self.woken: list[Waiter[R]] = []
+        self.outbox = self.fleet.outbox
         self.alarm = inf
 
     # What clients do
@@ -118,6 +118,10 @@ class PoolState(Generic[R]):
                     self._rack.put(slot)
                 return slot
         return None
+
+    def can_lend(self) -> bool:
+        """Tell whether something is idle; the worker may yet say no."""
+        return not self._halted and self._rack.can_lend()
 
     def refuse_now(self) -> None:
         """Count a client that found nothing free and did not want to wait."""
@@ -274,8 +278,10 @@ class PoolState(Generic[R]):
         self.open_more(now)
 
     def drain(self) -> None:
-        """Let nobody in any more; who waits is served still."""
-        self.shut = self._halted = True
+        """Let nobody in any more. Who waits is served still; a slot that nobody waits for is closed."""
+        self.shut = self._halted = self._watches_idle = True
+        for slot in list(self._rack):
+            self.fleet.retire(slot, Reason.CLOSED)
 
     def close(self, now: float) -> None:
         """Let nobody in, refuse who waits, and retire every slot."""
@@ -433,17 +439,24 @@ class PoolState(Generic[R]):
             if not approved or not self._grant(waiter, slot, now):
                 return
         self._rack.put(slot)
-        if self._ages_idle and slot.leases == 0:
-            self._upkeep.became_idle(now)
-            if now + self._upkeep.patience < self.alarm:
-                self._rearm(now)
+        if self._watches_idle and slot.leases == 0:
+            self._became_idle(slot, now)
+
+    def _became_idle(self, slot: Slot[R], now: float) -> None:
+        if self.shut:
+            self.fleet.retire(slot, Reason.CLOSED)
+            return
+        self._upkeep.became_idle(now)
+        if now + self._upkeep.patience < self.alarm:
+            self._rearm(now)
 
     def _grant(self, waiter: Waiter[R], slot: Slot[R], now: float) -> bool:
         self.queue.remove(waiter)
         self.waited += 1
         self.longest_wait = max(self.longest_wait, now - waiter.since)
         waiter.slot = slot
-        self.woken.append(waiter)
+        waiter.settled_at = now
+        self.outbox.append(waiter)
         return self._lend(slot)
 
     def _refuse(self, waiter: Waiter[R], outcome: Refusal | BaseException) -> None:
@@ -451,7 +464,7 @@ class PoolState(Generic[R]):
         if waiter.pending:
             self.queue.remove(waiter)
         waiter.outcome = outcome
-        self.woken.append(waiter)
+        self.outbox.append(waiter)
         match outcome:
             case Refusal.TIMED_OUT:
                 self.timed_out += 1
@@ -501,7 +514,13 @@ class PoolState(Generic[R]):
             self.fleet.ping(slot)
 
     def _wake_by(self, when: float) -> None:
-        self.alarm = min(self.alarm, when)
+        if when < self.alarm:
+            self._set_alarm(when)
 
     def _rearm(self, now: float) -> None:
-        self.alarm = self.next_due(now)
+        self._set_alarm(self.next_due(now))
+
+    def _set_alarm(self, when: float) -> None:
+        if when != self.alarm:
+            self.alarm = when
+            self.outbox.append((Task.ALARM, None))

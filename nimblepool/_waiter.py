@@ -37,7 +37,7 @@ class Waiter(Generic[R]):
         not pending implies that it was cancelled, or that exactly one of slot, outcome is not None
     """
 
-    __slots__ = ("client", "deadline", "outcome", "pending", "request", "since", "slot", "task")
+    __slots__ = ("client", "deadline", "outcome", "pending", "request", "settled_at", "since", "slot", "task")
 
     def __init__(self, request: object, since: float, deadline: float, client: object = None) -> None:
         self.request = request
@@ -46,10 +46,11 @@ class Waiter(Generic[R]):
         self.client = client
         """The shell's lease that is to be filled."""
         self.task: object = None
-        """The shell's parked task, once it is parked."""
+        """The shell's task, once it is parked."""
         self.slot: Slot[R] | None = None
         self.outcome: Refusal | BaseException | None = None
         self.pending = False
+        self.settled_at = inf
 
 
 @final

@@ -1,0 +1,148 @@
+"""The tasks that run a worker's asynchronous callbacks, each under its deadline."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Generic, TypeVar, final
+
+import trio
+
+from ._fleet import Task
+from ._worker import overrides
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ._engine import Engine
+    from ._options import Settings
+    from ._slot import Slot
+    from ._worker import PoolWorker
+
+R = TypeVar("R")
+T = TypeVar("T")
+logger = logging.getLogger("nimblepool")
+
+
+class Stopped(Exception):  # noqa: N818 - no error: the pool has no more use for the outcome
+    """The pool stopped a callback, because its slot was doomed meanwhile."""
+
+
+@final
+class Watch:
+    """A running ``watch``."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.ended = trio.Event()
+
+    async def stop(self) -> None:
+        self.scope.cancel()
+        await self.ended.wait()
+
+
+@final
+class Crew(Generic[R]):
+    """Does what the pure part has decided about slots, and tells it what became of it.
+
+    Invariant: every task ends with exactly one event for its slot, whatever the callback does.
+    """
+
+    def __init__(self, engine: Engine[R], worker: PoolWorker[R], settings: Settings, nursery: trio.Nursery) -> None:
+        self._engine = engine
+        self._worker = worker
+        self._name = type(worker).__name__
+        self._settings = settings
+        self._nursery = nursery
+        self._watches = overrides(worker, "watch")
+        self._jobs = {Task.OPEN: self._open, Task.PING: self._ping, Task.RESET: self._reset, Task.CLOSE: self._close}
+
+    def start(self, task: Task, slot: Slot[R]) -> None:
+        if task is not Task.ABORT:
+            self._nursery.start_soon(self._jobs[task], slot, name=f"{self._engine.name}: {task.value}")
+        elif isinstance(slot.running, trio.CancelScope):
+            slot.running.cancel()
+
+    def watch(self, slot: Slot[R]) -> None:
+        """Start to watch the slot's resource, if the worker does that, and stop to watch the one before it."""
+        if isinstance(slot.watching, Watch):
+            slot.watching.scope.cancel()
+        if self._watches:
+            slot.watching = watch = Watch()
+            self._nursery.start_soon(self._watch, slot, watch, name=f"{self._engine.name}: watch")
+
+    async def _open(self, slot: Slot[R]) -> None:
+        engine = self._engine
+        began = engine.now()
+        try:
+            resource = await self._attempt(slot, "init", self._settings.init_timeout, self._worker.init)
+        except BaseException as error:
+            engine.open_failed(slot, error, engine.now() - began)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            engine.opened(slot, resource, engine.now() - began)
+
+    async def _ping(self, slot: Slot[R]) -> None:
+        error = await self._check(slot, "ping", self._settings.ping_timeout, self._worker.ping)
+        self._engine.pinged(slot, error)
+
+    async def _reset(self, slot: Slot[R]) -> None:
+        error = await self._check(slot, "reset", self._settings.reset_timeout, self._worker.reset)
+        self._engine.was_reset(slot, error)
+
+    async def _close(self, slot: Slot[R]) -> None:
+        assert slot.doom is not None, "bug: a slot closes for no reason"
+        timeout = self._settings.terminate_timeout
+        try:
+            with trio.CancelScope(shield=True, deadline=self._engine.now() + timeout) as scope:
+                if isinstance(slot.watching, Watch):
+                    await slot.watching.stop()
+            with trio.CancelScope(shield=True, deadline=self._engine.now() + timeout) as scope:
+                await self._worker.terminate(slot.resource, slot.doom)
+            if scope.cancelled_caught:
+                logger.error("%s.terminate took longer than %g s; the resource is abandoned", self._name, timeout)
+        except Exception:
+            logger.exception("%s.terminate failed; the resource is abandoned", self._name)
+        finally:
+            self._engine.terminated(slot)
+
+    async def _watch(self, slot: Slot[R], watch: Watch) -> None:
+        error: Exception | None = None
+        try:
+            with watch.scope:
+                await self._worker.watch(slot.resource)
+        except Exception as raised:  # noqa: BLE001 - raising is how it says that the resource is dead
+            error = raised
+        finally:
+            watch.ended.set()
+        if not watch.scope.cancelled_caught and slot.watching is watch:
+            self._engine.died(slot, error)
+
+    async def _check(
+        self, slot: Slot[R], name: str, timeout: float, callback: Callable[[R], Awaitable[None]]
+    ) -> Exception | None:
+        """Run ``callback`` on the slot's resource; return what it raised."""
+        try:
+            await self._attempt(slot, name, timeout, lambda: callback(slot.resource))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the resource is dead
+            return error
+        return None
+
+    async def _attempt(self, slot: Slot[R], name: str, timeout: float, callback: Callable[[], Awaitable[T]]) -> T:
+        """Run ``callback`` under its deadline, so that it can be stopped.
+
+        Raises:
+            trio.TooSlowError: the deadline came first.
+            Stopped: the slot was doomed meanwhile.
+        """
+        try:
+            with trio.CancelScope(deadline=self._engine.now() + timeout) as scope:
+                slot.running = scope
+                if slot.doom is not None:
+                    scope.cancel()
+                return await callback()
+        finally:
+            slot.running = None
+        if slot.doom is not None:
+            raise Stopped
+        raise trio.TooSlowError(f"{self._name}.{name} took longer than {timeout:g} s")

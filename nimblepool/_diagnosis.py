@@ -1,0 +1,80 @@
+"""Errors that say what was the matter."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+from ._errors import CheckoutTimeout, PoolClosed, PoolError, PoolOverloaded, PoolUnavailable
+from ._waiter import Refusal
+
+if TYPE_CHECKING:
+    from ._engine import Engine
+    from ._waiter import Waiter
+
+R = TypeVar("R")
+
+_HOLDERS_NAMED = 8
+
+
+def explain(engine: Engine[R], waiter: Waiter[R], refusal: Refusal) -> PoolError:
+    """Return the exception for a client that was refused."""
+    match refusal:
+        case Refusal.TIMED_OUT:
+            waited = waiter.deadline - waiter.since
+            error: PoolError = CheckoutTimeout(f"{_head(engine)} no resource within {waited:g} s; {describe(engine)}")
+            error.__cause__ = engine.state.supply.last_error
+        case Refusal.FULL:
+            error = PoolOverloaded(f"{_head(engine)} max_waiting is reached; {describe(engine)}")
+        case Refusal.SHED:
+            waited = engine.now() - waiter.since
+            error = PoolOverloaded(f"{_head(engine)} shed after waiting {waited:.3g} s; {describe(engine)}")
+        case Refusal.CLOSED:
+            error = closed(engine)
+        case Refusal.UNAVAILABLE:
+            error = _unavailable(engine)
+    return error
+
+
+def closed(engine: Engine[R]) -> PoolClosed:
+    return PoolClosed(f"{_head(engine)} it is closing or closed, and lends nothing any more")
+
+
+def describe(engine: Engine[R]) -> str:
+    """Return the pool's counts, and who holds the leases."""
+    stats = engine.stats()
+    counts = (
+        f"size {stats.size} of {stats.max_size} (idle {stats.idle}, leased {stats.leased}, opening {stats.opening}, "
+        f"checking {stats.checking}), closing {stats.closing}, waiting {stats.waiting}"
+    )
+    failures = engine.state.supply.failures
+    if failures:
+        counts += f", {failures} failure{'s' if failures > 1 else ''} to open in a row"
+    return counts + _holders(engine, stats.leases)
+
+
+def _holders(engine: Engine[R], leases: int) -> str:
+    named = [
+        f"{lease.holder} (for {lease.held_for:.3g} s)"
+        for lease in islice(engine.supervision.holders(), _HOLDERS_NAMED)
+    ]
+    if not named:
+        return ""
+    more = f" and {leases - len(named)} more" if leases > len(named) else ""
+    return f"; held by {', '.join(named)}{more}"
+
+
+def _unavailable(engine: Engine[R]) -> PoolUnavailable:
+    supply = engine.state.supply
+    retry_after = max(0.0, supply.retry_at - engine.now())
+    error = PoolUnavailable(
+        f"{_head(engine)} no resource can be opened ({supply.failures} failures in a row, the last one: "
+        f"{supply.last_error!r}); next attempt in {retry_after:.3g} s",
+        retry_after=retry_after,
+    )
+    error.__cause__ = supply.last_error
+    return error
+
+
+def _head(engine: Engine[R]) -> str:
+    return f"pool {engine.name!r}:"

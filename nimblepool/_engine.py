@@ -1,0 +1,333 @@
+"""The trio shell: it does what the pure part has decided, and tells it what happened."""
+
+from __future__ import annotations
+
+import logging
+import random
+from math import inf
+from typing import TYPE_CHECKING, Generic, TypeVar, final
+
+import trio
+from trio.lowlevel import Abort, cancel_shielded_checkpoint, current_clock, reschedule, wait_task_rescheduled
+
+from ._crew import Crew
+from ._diagnosis import closed, describe, explain
+from ._errors import NoneIdle, PoolError
+from ._fleet import Task
+from ._hooks import Hooks
+from ._lease import Lease
+from ._observer import Audience
+from ._options import DEFAULT_CLOSE_GRACE
+from ._slot import SlotState
+from ._state import PoolState
+from ._stats import PoolStats, read_stats
+from ._supervised import SupervisedLease
+from ._supervision import Supervision
+from ._verdict import Reason, Stage
+from ._waiter import Refusal, Waiter
+
+if TYPE_CHECKING:
+    import weakref
+    from collections.abc import Callable
+
+    from ._acquired import AcquiredLease
+    from ._breaker import BreakerState
+    from ._fleet import Quota
+    from ._options import Settings
+    from ._slot import Slot
+    from ._worker import PoolWorker
+
+R = TypeVar("R")
+logger = logging.getLogger("nimblepool")
+
+
+@final
+class Engine(Generic[R]):
+    """One pool at work: the state, the leases that are out, the keeper, and the tasks that run callbacks.
+
+    Every event follows one pattern: tell the state, then `flush`, which empties the outbox. No method but the ones that
+    say so waits, so that nothing can come between the two.
+
+    Invariants:
+        held lists the leases that are held, the oldest first; those that were acquired by weak reference
+        the outbox is empty whenever a task of anybody runs
+    """
+
+    def __init__(self, worker: PoolWorker[R], settings: Settings, nursery: trio.Nursery, quota: Quota | None) -> None:
+        self.name = settings.name
+        self.settings = settings
+        self.now: Callable[[], float] = current_clock().current_time
+        self.hooks = Hooks(worker)
+        self.state: PoolState[R] = PoolState(
+            settings, self.hooks, rng=random.Random(), now=self.now(), quota=quota  # noqa: S311 - jitter, no secret
+        )
+        self.outbox = self.state.outbox
+        self.held: dict[Lease[R] | weakref.ref[AcquiredLease[R]], None] = {}
+        self.audience = Audience(settings.name, settings.observers)
+        self.supervision: Supervision[R] = Supervision(self, settings.max_hold)
+        self.closed = trio.Event()
+        supervised = (
+            settings.max_hold is not None
+            or settings.close_grace is not None
+            or settings.on_death == "cancel"
+            or bool(self.audience)
+        )
+        self.lease_type: type[Lease[R]] = SupervisedLease if supervised else Lease
+        self.default_timeout = inf if settings.checkout_timeout is None else settings.checkout_timeout
+        self._worker = worker
+        self._nursery = nursery
+        self._crew: Crew[R] = Crew(self, worker, settings, nursery)
+        self._nap = trio.CancelScope()
+        self._changed = trio.lowlevel.ParkingLot()
+        self._wanted: list[int] = []
+        """What those ask for who are in `wait_ready`."""
+        self._started = False
+        self._closing = False
+
+    # Life
+
+    async def start(self) -> None:
+        """Run the worker's ``start``, then the keeper."""
+        await self._worker.start()
+        self._started = True
+        self._nursery.start_soon(self._keep, name=f"{self.name}: keeper")
+        self.state.open_more(self.now())
+        self.flush()
+
+    async def close(self) -> None:
+        """Close every resource. An outside cancellation cuts short the grace of leases, and nothing else."""
+        if self._closing:
+            await self.closed.wait()
+            return
+        self._closing = True
+        self.state.close(self.now())
+        self.flush()
+        grace = DEFAULT_CLOSE_GRACE if self.settings.close_grace is None else self.settings.close_grace
+        try:
+            if self.held:
+                with trio.move_on_after(grace):
+                    await self._until(lambda: not self.held)
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._close_by_force()
+            self.closed.set()
+
+    async def drain(self) -> None:
+        """Serve who waits, let nobody else in, and wait until all leases have ended."""
+        self.state.drain()
+        self.flush()
+        await self._until(lambda: not self.held and not self.state.queue)
+
+    async def wait_ready(self, count: int) -> None:
+        """Wait until ``count`` resources are open; see `Pool.wait_ready`."""
+        state = self.state
+        failures = state.open_failures
+        self._wanted.append(count)
+        state.warm_up(max(self._wanted), self.now())
+        self.flush()
+        try:
+            await self._until(
+                lambda: state.fleet.living >= count
+                or state.shut
+                or (state.open_failures > failures and self.settings.on_open_failure == "raise")
+            )
+        finally:
+            self._wanted.remove(count)
+            state.warm = max(self._wanted, default=0)
+        if state.shut:
+            raise closed(self)
+        if state.fleet.living < count:
+            raise explain(self, Waiter(None, self.now(), inf), Refusal.UNAVAILABLE)
+
+    # Clients
+
+    async def wait(self, lease: Lease[R]) -> None:
+        """Queue for a slot until ``lease`` has one.
+
+        Raises:
+            PoolError: `CheckoutTimeout`, `PoolClosed`, `PoolOverloaded` or `PoolUnavailable`.
+            BaseException: what the worker's ``enqueue`` or ``checkout`` raised.
+        """
+        now = self.now()
+        waiter: Waiter[R] = Waiter(lease.request, now, now + lease.timeout, lease)
+        self.state.enqueue(waiter, now)
+        self.flush()
+
+        def give_up(_: object) -> Abort:
+            self.state.abandon(waiter)
+            self.flush()
+            self.hooks.cancelled(Stage.QUEUED, waiter.request)
+            self.audience.tell("cancelled", self.now() - now)
+            return Abort.SUCCEEDED
+
+        if waiter.pending:
+            waiter.task = lease.task
+            await wait_task_rescheduled(give_up)
+        else:
+            await cancel_shielded_checkpoint()
+        if isinstance(waiter.outcome, BaseException):
+            raise waiter.outcome
+
+    def refuse_now(self) -> PoolError:
+        """Count a client that does not want to wait, and return the error for it."""
+        self.state.refuse_now()
+        return closed(self) if self.state.shut else NoneIdle(f"pool {self.name!r}: nothing is idle; {describe(self)}")
+
+    def retire(self, slot: Slot[R], reason: Reason) -> None:
+        self.state.retire(slot, reason, self.now())
+        self.flush()
+
+    def replace(self, slot: Slot[R], resource: R) -> None:
+        """Put another resource into ``slot``, and watch that one."""
+        slot.resource = resource
+        self._crew.watch(slot)
+
+    def stats(self) -> PoolStats:
+        return read_stats(self.name, self.state, len(self.held), self.now())
+
+    # What became of callbacks
+
+    def opened(self, slot: Slot[R], resource: R, took: float) -> None:
+        before = self._breaker()
+        self.state.opened(slot, resource, self.now())
+        if slot.doom is None:
+            self._crew.watch(slot)
+        self.flush()
+        self.audience.tell("open", took)
+        self._tell_breaker(before)
+
+    def open_failed(self, slot: Slot[R], error: BaseException, took: float) -> None:
+        stopped = slot.doom is not None
+        before = self._breaker()
+        self.state.open_failed(slot, error, self.now())
+        self.flush()
+        if not stopped:
+            logger.warning("pool %r: opening a resource failed: %r", self.name, error)
+            self.audience.tell("open_failed", error, took)
+            self._tell_breaker(before)
+
+    def pinged(self, slot: Slot[R], error: Exception | None) -> None:
+        failed = error is not None and slot.doom is None
+        self.state.pinged(slot, self.now(), alive=error is None)
+        self.flush()
+        if failed:
+            logger.info("pool %r: ping failed, the resource is removed: %r", self.name, error)
+            self.audience.tell("ping_failed", error)
+
+    def was_reset(self, slot: Slot[R], error: Exception | None) -> None:
+        failed = error is not None and slot.doom is None
+        self.state.was_reset(slot, self.now(), clean=error is None)
+        self.flush()
+        if failed:
+            logger.warning("pool %r: reset failed, the resource is removed: %r", self.name, error)
+            self.audience.tell("reset_failed", error)
+
+    def died(self, slot: Slot[R], error: Exception | None) -> None:
+        if slot.state in {SlotState.CLOSING, SlotState.CLOSED}:
+            return
+        logger.info("pool %r: a resource died: %r", self.name, error)
+        if self.settings.on_death == "cancel":
+            self.supervision.cancel_on_death(slot, error)
+        self.retire(slot, Reason.DIED)
+        self.audience.tell("died", error)
+
+    def terminated(self, slot: Slot[R]) -> None:
+        now = self.now()
+        self.state.terminated(slot, now)
+        self.flush()
+        self.audience.tell("close", slot.doom, now - slot.opened_at)
+
+    # Doing what was decided
+
+    def flush(self) -> None:
+        """Do everything in the outbox, and let those look who wait for a change."""
+        outbox = self.outbox
+        while outbox:
+            item = outbox.popleft()
+            if isinstance(item, Waiter):
+                self._wake(item)
+            elif item[1] is None:
+                self._nap.deadline = self._next_due()
+            else:
+                self._crew.start(item[0], item[1])
+        if self._changed:
+            self._changed.unpark_all()
+
+    def wake_by(self, when: float) -> None:
+        """Let the keeper wake at ``when`` at the latest."""
+        if when < self._nap.deadline:
+            self._nap.deadline = when
+
+    def rouse(self) -> None:
+        """Wake the keeper now."""
+        self._nap.deadline = -inf
+
+    def _wake(self, waiter: Waiter[R]) -> None:
+        """Let a settled waiter know."""
+        lease = waiter.client
+        assert isinstance(lease, Lease), "bug: a waiter without a lease"
+        if waiter.slot is not None:
+            lease.granted(waiter.slot, waiter.settled_at)
+        elif isinstance(waiter.outcome, Refusal):
+            self._tell_refusal(waiter, waiter.outcome)
+            waiter.outcome = explain(self, waiter, waiter.outcome)
+        if isinstance(waiter.task, trio.lowlevel.Task):
+            reschedule(waiter.task)
+
+    def _tell_refusal(self, waiter: Waiter[R], refusal: Refusal) -> None:
+        waited = self.now() - waiter.since
+        if refusal is Refusal.TIMED_OUT:
+            self.hooks.cancelled(Stage.QUEUED, waiter.request)
+            self.audience.tell("timeout", waited)
+        elif refusal in {Refusal.SHED, Refusal.FULL}:
+            self.audience.tell("shed", waited)
+
+    async def _keep(self) -> None:
+        """Be the keeper: sleep until something is due, and see that it is done."""
+        while True:
+            with trio.CancelScope(deadline=self._next_due()) as self._nap:
+                await trio.sleep_forever()
+            before = self._breaker()
+            self.state.tick(self.now())
+            self.supervision.tick(self.now())
+            self.flush()
+            self._tell_breaker(before)
+
+    def _next_due(self) -> float:
+        return min(self.state.alarm, self.supervision.next_due())
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self._changed.park()
+
+    async def _close_by_force(self) -> None:
+        """Take back what is leased still, and wait for every resource to be closed."""
+        if self.held:
+            if self.supervision.revoke():
+                with trio.move_on_after(self.settings.terminate_timeout):
+                    await self._until(lambda: not self.held)
+            self.supervision.wrest()
+            self.flush()
+        fleet = self.state.fleet
+        await self._until(lambda: not fleet.slots and not fleet.closing)
+        if self._started:
+            await self._stop_worker()
+
+    async def _stop_worker(self) -> None:
+        timeout = self.settings.terminate_timeout
+        try:
+            with trio.move_on_after(timeout) as scope:
+                await self._worker.stop()
+            if scope.cancelled_caught:
+                logger.error("%s.stop took longer than %g s", type(self._worker).__name__, timeout)
+        except Exception:
+            logger.exception("%s.stop failed", type(self._worker).__name__)
+
+    def _breaker(self) -> BreakerState:
+        return self.state.supply.breaker(self.now())
+
+    def _tell_breaker(self, before: BreakerState) -> None:
+        after = self._breaker()
+        if after != before:
+            logger.warning("pool %r: the circuit breaker is %s", self.name, after)
+            self.audience.tell("breaker", after)

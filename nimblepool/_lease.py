@@ -1,0 +1,203 @@
+"""The lease: the right to use a resource for a while, and the only way to it."""
+
+from __future__ import annotations
+
+import logging
+from math import inf
+from typing import TYPE_CHECKING, Generic, Self, TypeVar, final
+
+import trio
+from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task
+
+from ._errors import LeaseExpired
+from ._verdict import Reason, Stage
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ._engine import Engine
+    from ._slot import Slot
+
+R = TypeVar("R")
+logger = logging.getLogger("nimblepool")
+
+
+class Lease(Generic[R]):
+    """A checkout, and then the lease that it obtained: ``async with pool.checkout() as lease``.
+
+    Invariants:
+        _slot is not None if and only if the lease is held, and then the engine's ``held`` lists it
+        _task is not None once it was entered
+        _fate is not None implies that the pool has ended the lease, or is cancelling its body
+    """
+
+    __slots__ = ("_engine", "_fate", "_since", "_slot", "_task", "request", "timeout")
+
+    def __init__(self, engine: Engine[R], request: object, timeout: float) -> None:
+        self._engine = engine
+        self.request = request
+        self.timeout = timeout
+        self._slot: Slot[R] | None = None
+        self._since = inf
+        self._task: trio.lowlevel.Task | None = None
+        self._fate: Exception | None = None
+
+    @property
+    def resource(self) -> R:
+        """The resource.
+
+        Raises:
+            LeaseExpired: the lease has ended; `LeaseRevoked` and `LeaseTimeout`, which are that too, say that the pool
+                ended it.
+        """
+        return self._held_slot().resource
+
+    @property
+    def age(self) -> float:
+        """Seconds since the resource was opened."""
+        return self._engine.now() - self._held_slot().opened_at
+
+    @property
+    def held_for(self) -> float:
+        """Seconds since the lease began."""
+        self._held_slot()
+        return self._engine.now() - self._since
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the lease has begun and not ended."""
+        return self._slot is not None
+
+    @property
+    def task(self) -> trio.lowlevel.Task | None:
+        """The task that entered the checkout."""
+        return self._task
+
+    @property
+    def holder(self) -> str:
+        """The name of that task."""
+        return "nobody" if self._task is None else self._task.name
+
+    def remove(self, reason: Reason | str = Reason.REMOVED) -> None:
+        """See that the resource is terminated, and not lent on, when this lease ends.
+
+        Args:
+            reason: a `Reason`, which ``terminate`` is told, or words for the log.
+        """
+        slot = self._held_slot()
+        if not isinstance(reason, Reason):
+            logger.info("pool %r: a resource is removed: %s", self._engine.name, reason)
+            reason = Reason.REMOVED
+        self._engine.retire(slot, reason)
+
+    def replace(self, resource: R) -> None:
+        """Put ``resource`` in the place of the leased one (STARTTLS, a reconnect).
+
+        The new one is lent on and terminated like any other. The old one is the caller's: the pool forgets it.
+        """
+        self._engine.replace(self._held_slot(), resource)
+
+    def release(self) -> None:
+        """End the lease now, in good order. Idempotent; never waits, and is no checkpoint."""
+        if self._slot is not None:
+            self._end(None)
+
+    async def __aenter__(self) -> Self:
+        await checkpoint_if_cancelled()
+        if self._take():
+            await cancel_shielded_checkpoint()
+        else:
+            await self._engine.wait(self)
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.leave(exc)
+
+    def __repr__(self) -> str:
+        state = f"held by {self.holder} for {self.held_for:.3g} s" if self.is_held else "not held"
+        return f"<{type(self).__name__} of pool {self._engine.name!r}, {state}>"
+
+    # For the pool's own use
+
+    def enter_now(self) -> None:
+        """Begin the lease without waiting, or raise `NoneIdle` or `PoolClosed`."""
+        if not self._take():
+            raise self._engine.refuse_now()
+
+    def leave(self, exc: BaseException | None) -> None:
+        """End the lease when its body has ended, with ``exc`` or in good order."""
+        if self._slot is not None:
+            self._end(exc)
+        elif self._fate is not None and exc is not None and exc is not self._fate:
+            exc.add_note(f"(before, the pool had ended the lease: {self._fate})")
+
+    def granted(self, slot: Slot[R], now: float) -> None:
+        """Begin the lease of a waiter, whose task is about to wake."""
+        self._begin(slot, now)
+
+    def forfeit(self, fate: Exception, reason: Reason) -> None:
+        """End the lease from the pool's side; the resource is closed as soon as no other lease is on it."""
+        self._fate = fate
+        self._engine.retire(self._held_slot(), reason)
+        self._end(fate)
+
+    def is_on(self, slot: Slot[R]) -> bool:
+        """Whether ``slot`` is what the lease is for."""
+        return self._slot is slot
+
+    def _held_slot(self) -> Slot[R]:
+        if self._slot is None:
+            raise self._fate or LeaseExpired(f"this lease of pool {self._engine.name!r} has ended; check out another")
+        return self._slot
+
+    def _take(self) -> bool:
+        """Begin the lease if a slot is free."""
+        if self._task is not None:
+            raise RuntimeError("a checkout can be entered only once; call checkout() again")
+        self._task = current_task()
+        engine = self._engine
+        now = engine.now()
+        slot = engine.state.lend_now(self.request, now)
+        if slot is not None:
+            self._begin(slot, now)
+        if engine.outbox:
+            engine.flush()
+        return slot is not None
+
+    def _begin(self, slot: Slot[R], now: float) -> None:
+        self._slot = slot
+        self._since = now
+        self._engine.held[self] = None
+
+    def _end(self, error: BaseException | None) -> None:
+        engine = self._engine
+        slot = self._held_slot()
+        self._slot = None
+        del engine.held[self]
+        if isinstance(error, trio.Cancelled):
+            engine.hooks.cancelled(Stage.LEASED, self.request)
+        verdict = engine.hooks.checkin(slot.resource, error)
+        engine.state.give_back(slot, verdict, engine.now())
+        if engine.outbox:
+            engine.flush()
+
+
+@final
+class PromptCheckout(Generic[R]):
+    """A checkout that does not wait: ``with pool.checkout_nowait() as lease``."""
+
+    __slots__ = ("_lease",)
+
+    def __init__(self, lease: Lease[R]) -> None:
+        self._lease = lease
+
+    def __enter__(self) -> Lease[R]:
+        self._lease.enter_now()
+        return self._lease
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lease.leave(exc)

@@ -1,0 +1,134 @@
+"""A reading of the pool's state and books."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, final
+
+if TYPE_CHECKING:
+    from ._breaker import BreakerState
+    from ._state import PoolState
+
+R = TypeVar("R")
+
+_ATTEMPTS = 100
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStats:
+    """One reading, taken without disturbing the pool.
+
+    Two identities hold in every reading::
+
+        size = idle + leased + opening + checking
+        started = direct + waited + timed_out + shed + cancelled + refused + failed + waiting
+    """
+
+    name: str
+    min_size: int
+    max_size: int
+    size: int
+    """Resources that are open or opening; those that are closing do not count."""
+    idle: int
+    """Resources that nobody uses."""
+    leased: int
+    """Resources with one lease or more."""
+    opening: int
+    """Resources whose ``init`` is running."""
+    checking: int
+    """Resources whose ``ping`` or ``reset`` is running."""
+    closing: int
+    """Resources whose ``terminate`` is running."""
+    leases: int
+    """Leases that are out; more than ``leased`` when resources are shared."""
+    waiting: int
+    """Checkouts in the queue."""
+    oldest_wait: float
+    """Seconds that the first of the queue has waited; 0.0 when nobody waits."""
+    longest_wait: float
+    """The longest wait, in seconds, of a checkout that was served."""
+    breaker: BreakerState
+    started: int
+    """Checkouts that were begun."""
+    direct: int
+    """Checkouts served without queueing."""
+    waited: int
+    """Checkouts served from the queue."""
+    timed_out: int
+    """Checkouts that got `CheckoutTimeout`."""
+    shed: int
+    """Checkouts that got `PoolOverloaded`."""
+    cancelled: int
+    """Checkouts cancelled in the queue."""
+    refused: int
+    """Checkouts that got `PoolClosed` or `NoneIdle`, or an error of the worker's ``enqueue`` or ``Skip``."""
+    failed: int
+    """Checkouts that got `PoolUnavailable`, or an error of the worker's ``checkout``."""
+    opened: int
+    """Times that ``init`` returned a resource."""
+    open_failures: int
+    """Times that ``init`` raised or ran out of time."""
+    closed: int
+    """Resources whose ``terminate`` has ended."""
+    lost: int
+    """Resources that were closed because they were dead, broken or left dirty; the others were retired in good order."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the books balance: every checkout that was begun is accounted for once."""
+        outcomes = self.direct + self.waited + self.timed_out + self.shed + self.cancelled + self.refused + self.failed
+        return self.started == outcomes + self.waiting
+
+
+def read_stats(name: str, state: PoolState[R], leases: int, now: float) -> PoolStats:
+    """Read the figures; O(1).
+
+    The pool's own thread never sees it between two states. Another thread may, for the interpreter can switch threads
+    within an event: then the books do not balance, and it reads again.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            stats = _read_once(name, state, leases, now)
+        except RuntimeError:  # the queue or the rack changed while it was looked at
+            continue
+        if stats.balanced:
+            return stats
+        time.sleep(0)
+    return _read_once(name, state, leases, now)
+
+
+def _read_once(name: str, state: PoolState[R], leases: int, now: float) -> PoolStats:
+    fleet = state.fleet
+    size = len(fleet.slots)
+    idle = fleet.idle
+    oldest = next(iter(state.queue), None)
+    return PoolStats(
+        name=name,
+        min_size=state.min_size,
+        max_size=state.max_size,
+        size=size,
+        idle=idle,
+        leased=size - idle - fleet.opening - fleet.pinging - fleet.resetting,
+        opening=fleet.opening,
+        checking=fleet.pinging + fleet.resetting,
+        closing=fleet.closing,
+        leases=leases,
+        waiting=len(state.queue),
+        oldest_wait=0.0 if oldest is None else max(0.0, now - oldest.since),
+        longest_wait=state.longest_wait,
+        breaker=state.supply.breaker(now),
+        started=state.started,
+        direct=state.direct,
+        waited=state.waited,
+        timed_out=state.timed_out,
+        shed=state.shed,
+        cancelled=state.cancelled,
+        refused=state.refused,
+        failed=state.failed,
+        opened=fleet.opened,
+        open_failures=state.open_failures,
+        closed=fleet.closed,
+        lost=fleet.lost,
+    )

@@ -1,0 +1,65 @@
+"""Leases whose body the pool can cancel, and of which observers hear."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self, TypeVar, final
+
+import trio
+
+from ._lease import Lease
+
+if TYPE_CHECKING:
+    from ._engine import Engine
+    from ._slot import Slot
+    from ._verdict import Reason
+
+R = TypeVar("R")
+
+
+@final
+class SupervisedLease(Lease[R]):
+    """A lease with a cancel scope around its body.
+
+    Used in place of `Lease` when ``max_hold``, ``close_grace``, ``on_death="cancel"`` or observers ask for it: the
+    scope costs more than all the rest of a lease.
+    """
+
+    __slots__ = ("_asked_at", "_scope")
+
+    def __init__(self, engine: Engine[R], request: object, timeout: float) -> None:
+        super().__init__(engine, request, timeout)
+        self._asked_at = engine.now()
+        self._scope = trio.CancelScope()
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        self._scope.__enter__()
+        return self
+
+    def enter_now(self) -> None:
+        super().enter_now()
+        self._scope.__enter__()
+
+    def leave(self, exc: BaseException | None) -> None:
+        try:
+            self._scope.__exit__(None if exc is None else type(exc), exc, None if exc is None else exc.__traceback__)
+        finally:
+            super().leave(exc)
+        if self._scope.cancelled_caught:
+            assert self._fate is not None, "bug: a body was cancelled, and nobody knows why"
+            raise self._fate
+
+    def doom(self, fate: Exception, reason: Reason) -> None:
+        """Retire the resource and cancel the body; ``fate`` comes out of it, unless it ends in another way."""
+        if self._fate is None:
+            self._fate = fate
+            self._engine.retire(self._held_slot(), reason)
+            self._scope.cancel()
+
+    def _begin(self, slot: Slot[R], now: float) -> None:
+        super()._begin(slot, now)
+        self._engine.supervision.began(self, now - self._asked_at)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._engine.supervision.ended(self, error)
+        super()._end(error)
