@@ -1,5 +1,7 @@
 """A resource pool for trio: define how to open and close one thing, and the pool does everything else."""
 
+import logging
+
 from ._backoff import Backoff
 from ._breaker import CircuitBreaker
 from ._codel import CoDel
@@ -50,3 +52,5 @@ __all__ = [
     "open_pool",
     "serve_pool",
 ]
+
+logging.getLogger("nimblepool").addHandler(logging.NullHandler())

@@ -36,7 +36,7 @@ class AcquiredLease(Lease[R]):
         self._asked_at = engine.now()
         self.owner = owner
         self.where = where
-        self.ref = weakref.ref(self)
+        self.ref: weakref.ref[AcquiredLease[R]] = weakref.ref(self)
 
     def __del__(self) -> None:
         # The collector runs anywhere, even in the middle of a change of the pool's state: it only reports.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf, isnan
 
 
-def check_seconds(name: str, value: float, *, zero: bool = True) -> None:
+def check_seconds(name: str, value: object, *, zero: bool = True) -> None:
     """Raise unless ``value`` is a number of seconds, infinity included; zero only if it makes sense."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number of seconds, not {value!r}")
@@ -22,7 +22,7 @@ def check_optional_seconds(name: str, value: float | None, *, zero: bool = True)
     return value
 
 
-def check_count(name: str, value: int, *, least: int) -> None:
+def check_count(name: str, value: object, *, least: int) -> None:
     """Raise unless ``value`` is a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be a whole number, not {value!r}")

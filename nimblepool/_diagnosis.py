@@ -21,19 +21,16 @@ def explain(engine: Engine[R], waiter: Waiter[R], refusal: Refusal) -> PoolError
     """Return the exception for a client that was refused."""
     match refusal:
         case Refusal.TIMED_OUT:
-            waited = waiter.deadline - waiter.since
-            error: PoolError = CheckoutTimeout(f"{_head(engine)} no resource within {waited:g} s; {describe(engine)}")
-            error.__cause__ = engine.state.supply.last_error
+            return _timed_out(engine, waiter.deadline - waiter.since)
         case Refusal.FULL:
-            error = PoolOverloaded(f"{_head(engine)} max_waiting is reached; {describe(engine)}")
+            return PoolOverloaded(f"{_head(engine)} max_waiting is reached; {describe(engine)}")
         case Refusal.SHED:
             waited = engine.now() - waiter.since
-            error = PoolOverloaded(f"{_head(engine)} shed after waiting {waited:.3g} s; {describe(engine)}")
+            return PoolOverloaded(f"{_head(engine)} shed after waiting {waited:.3g} s; {describe(engine)}")
         case Refusal.CLOSED:
-            error = closed(engine)
+            return closed(engine)
         case Refusal.UNAVAILABLE:
-            error = _unavailable(engine)
-    return error
+            return _unavailable(engine)
 
 
 def closed(engine: Engine[R]) -> PoolClosed:
@@ -55,13 +52,19 @@ def describe(engine: Engine[R]) -> str:
 
 def _holders(engine: Engine[R], leases: int) -> str:
     named = [
-        f"{lease.holder} (for {lease.held_for:.3g} s)"
-        for lease in islice(engine.supervision.holders(), _HOLDERS_NAMED)
+        f"{lease.holder} (for {lease.held_for:.3g} s)" for lease in islice(engine.supervision.holders(), _HOLDERS_NAMED)
     ]
     if not named:
         return ""
     more = f" and {leases - len(named)} more" if leases > len(named) else ""
     return f"; held by {', '.join(named)}{more}"
+
+
+def _timed_out(engine: Engine[R], timeout: float) -> CheckoutTimeout:
+    error = CheckoutTimeout(f"{_head(engine)} no resource within {timeout:g} s; {describe(engine)}")
+    supply = engine.state.supply
+    error.__cause__ = supply.last_error if supply.failures else None
+    return error
 
 
 def _unavailable(engine: Engine[R]) -> PoolUnavailable:

@@ -13,7 +13,6 @@ from trio.lowlevel import Abort, cancel_shielded_checkpoint, current_clock, resc
 from ._crew import Crew
 from ._diagnosis import closed, describe, explain
 from ._errors import NoneIdle, PoolError
-from ._fleet import Task
 from ._hooks import Hooks
 from ._lease import Lease
 from ._observer import Audience
@@ -59,7 +58,11 @@ class Engine(Generic[R]):
         self.now: Callable[[], float] = current_clock().current_time
         self.hooks = Hooks(worker)
         self.state: PoolState[R] = PoolState(
-            settings, self.hooks, rng=random.Random(), now=self.now(), quota=quota  # noqa: S311 - jitter, no secret
+            settings,
+            self.hooks,
+            rng=random.Random(),  # noqa: S311 - jitter is no secret
+            now=self.now(),
+            quota=quota,
         )
         self.outbox = self.state.outbox
         self.held: dict[Lease[R] | weakref.ref[AcquiredLease[R]], None] = {}
@@ -127,9 +130,11 @@ class Engine(Generic[R]):
         self.flush()
         try:
             await self._until(
-                lambda: state.fleet.living >= count
-                or state.shut
-                or (state.open_failures > failures and self.settings.on_open_failure == "raise")
+                lambda: (
+                    state.fleet.living >= count
+                    or state.shut
+                    or (state.open_failures > failures and self.settings.on_open_failure == "raise")
+                )
             )
         finally:
             self._wanted.remove(count)
@@ -255,8 +260,7 @@ class Engine(Generic[R]):
 
     def wake_by(self, when: float) -> None:
         """Let the keeper wake at ``when`` at the latest."""
-        if when < self._nap.deadline:
-            self._nap.deadline = when
+        self._nap.deadline = min(self._nap.deadline, when)
 
     def rouse(self) -> None:
         """Wake the keeper now."""
@@ -264,10 +268,8 @@ class Engine(Generic[R]):
 
     def _wake(self, waiter: Waiter[R]) -> None:
         """Let a settled waiter know."""
-        lease = waiter.client
-        assert isinstance(lease, Lease), "bug: a waiter without a lease"
-        if waiter.slot is not None:
-            lease.granted(waiter.slot, waiter.settled_at)
+        if waiter.slot is not None and waiter.client is not None:
+            waiter.client.granted(waiter.slot, waiter.settled_at)
         elif isinstance(waiter.outcome, Refusal):
             self._tell_refusal(waiter, waiter.outcome)
             waiter.outcome = explain(self, waiter, waiter.outcome)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Generic, TypeVar, final
 
+from ._check import check_count
 from ._verdict import Verdict
 from ._worker import overrides
 
@@ -59,8 +60,7 @@ class Hooks(Generic[R]):
         """Return how many leases the resource carries; ``None`` if the callback failed, which is logged."""
         try:
             capacity = self._worker.capacity(resource)
-            if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 0:
-                raise TypeError(f"{self._name}.capacity returned {capacity!r}; it must return an int of 0 or more")
+            check_count(f"what {self._name}.capacity returns", capacity, least=0)
         except Exception:
             logger.exception("%s.capacity failed; the resource is removed", self._name)
             return None

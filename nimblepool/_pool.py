@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import inspect
 from contextlib import asynccontextmanager
 from enum import Enum
 from math import inf
@@ -17,7 +17,7 @@ from ._lease import Lease, PromptCheckout
 from ._options import PoolOptions, Settings, check_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
     from typing import Unpack
 
@@ -33,13 +33,13 @@ P = ParamSpec("P")
 class Default(Enum):
     """What an argument is when it is not given, where ``None`` means something else."""
 
-    TOKEN = "default"
+    VALUE = "default"
 
     def __repr__(self) -> str:
         return "<default>"
 
 
-DEFAULT: Final = Default.TOKEN
+DEFAULT: Final = Default.VALUE
 
 
 @final
@@ -54,7 +54,7 @@ class Pool(Generic[R]):
     def __init__(self, engine: Engine[R]) -> None:
         self._engine = engine
 
-    def checkout(self, request: object = None, *, timeout: float | None | Default = DEFAULT) -> Lease[R]:
+    def checkout(self, request: object = None, *, timeout: float | Default | None = DEFAULT) -> Lease[R]:
         """Lend a resource to the block: ``async with pool.checkout() as lease: ... lease.resource ...``.
 
         Waiters are served strictly in the order in which they came. Entering is always a checkpoint. If it is
@@ -96,8 +96,8 @@ class Pool(Generic[R]):
         self,
         request: object = None,
         *,
-        timeout: float | None | Default = DEFAULT,
-        owner: trio.lowlevel.Task | None | Default = DEFAULT,
+        timeout: float | Default | None = DEFAULT,
+        owner: trio.lowlevel.Task | Default | None = DEFAULT,
     ) -> Lease[R]:
         """Lend a resource until ``lease.release()`` is called, for frameworks whose lease outlives a function.
 
@@ -119,9 +119,7 @@ class Pool(Generic[R]):
         lease = AcquiredLease(engine, request, seconds, holder, _caller())
         return await lease.__aenter__()
 
-    async def run(
-        self, fn: Callable[Concatenate[R, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    async def run(self, fn: Callable[Concatenate[R, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Return ``await fn(resource, *args, **kwargs)`` with a resource lent for as long as it takes.
 
         Raises:
@@ -218,12 +216,12 @@ class Pool(Generic[R]):
         return self._engine.name
 
     def __repr__(self) -> str:
-        stats = self.stats
-        return f"<Pool {self.name!r}: size {stats.size}/{stats.max_size}, leased {stats.leased}, waiting {stats.waiting}>"
+        now = self.stats
+        return f"<Pool {self.name!r}: size {now.size} of {now.max_size}, leased {now.leased}, waiting {now.waiting}>"
 
 
 @asynccontextmanager
-async def open_pool(worker: PoolWorker[R], **options: Unpack[PoolOptions]) -> AsyncIterator[Pool[R]]:
+async def open_pool(worker: PoolWorker[R], **options: Unpack[PoolOptions]) -> AsyncGenerator[Pool[R]]:
     """Open a pool for the block; leaving it closes the pool and every resource.
 
     What the block raises comes out as it is, never in an exception group. Leaving the block is a checkpoint; see
@@ -244,9 +242,7 @@ async def open_pool(worker: PoolWorker[R], **options: Unpack[PoolOptions]) -> As
 
 
 @asynccontextmanager
-async def open_engine(
-    worker: PoolWorker[R], settings: Settings, quota: Quota | None
-) -> AsyncIterator[Engine[R]]:
+async def open_engine(worker: PoolWorker[R], settings: Settings, quota: Quota | None) -> AsyncGenerator[Engine[R]]:
     """Run an engine for the block.
 
     The nursery is left without the block's exception, which Python raises by itself afterwards: so it is not wrapped.
@@ -298,6 +294,8 @@ def _timeout(timeout: float | None) -> float:
 
 
 def _caller() -> str:
-    """Return the place from which `Pool.acquire` was awaited."""
-    frame = sys._getframe(2)  # noqa: SLF001 - documented, and a stack of 10,000 frames is no reason to walk it
-    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+    """Return the place from which `Pool.acquire` is awaited."""
+    frame = inspect.currentframe()
+    for _ in range(2):
+        frame = None if frame is None else frame.f_back
+    return "somewhere" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno} ({frame.f_code.co_name})"

@@ -235,7 +235,7 @@ class PoolState(Generic[R]):
         self._rearm(now)
 
     def refresh(self, spread: float, now: float) -> None:
-        """Retire every present slot, one after the other over ``spread`` seconds; each takes no lease after its turn."""
+        """Retire every present slot, one after the other over ``spread`` seconds; none is lent after its turn."""
         present = [slot for slot in self.fleet.slots if slot.doom is None]
         for turn, slot in enumerate(present):
             when = now + spread * turn / len(present)

@@ -73,7 +73,7 @@ class PoolStats:
     closed: int
     """Resources whose ``terminate`` has ended."""
     lost: int
-    """Resources that were closed because they were dead, broken or left dirty; the others were retired in good order."""
+    """Resources that were closed because they were dead, broken or left dirty, and not in the order of things."""
 
     @property
     def balanced(self) -> bool:

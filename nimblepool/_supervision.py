@@ -7,6 +7,7 @@ import traceback
 import warnings
 import weakref
 from collections import OrderedDict, deque
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar, final
 
@@ -70,10 +71,8 @@ class Supervision(Generic[R]):
     def report_lost(self, lease: AcquiredLease[R]) -> None:
         """Note that nobody will release ``lease``, and rouse the keeper. May be called by the collector, anywhere."""
         self._lost.append(lease)
-        try:
+        with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self._engine.rouse, idempotent=True)
-        except trio.RunFinishedError:
-            pass
 
     # What the keeper does
 

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 class Supply:
     """What the outcomes of ``init`` say about the next ones.
 
-    While it fails there is a single prober, at the times that the back-off allows. Once it succeeds again the number
-    of attempts at a time doubles with each success, so that a server that has just come back meets no herd.
+    While it fails there is a single prober, at the times that the back-off allows. Once it succeeds again, each
+    success allows one attempt more at a time: they double with every round, as in TCP's slow start, and a server that
+    has just come back meets no herd.
 
     Invariants:
-        failures == 0 if and only if last_error is None
+        failures > 0 implies that last_error is not None
         failures == 0 implies retry_at == -inf
         1 <= ramp <= max_opening
     """
@@ -37,6 +38,7 @@ class Supply:
         self.failures = 0
         """Failures in a row."""
         self.last_error: BaseException | None = None
+        """The latest failure, even if there was a success since."""
         self.retry_at = -inf
         self.leases_each: float = inf if shared else 1
         """How many waiters one opening resource is expected to serve; unknown, thus all, before the first one."""
@@ -55,9 +57,8 @@ class Supply:
     def succeeded(self) -> None:
         self.failures = 0
         self._rounds = 0
-        self.last_error = None
         self.retry_at = -inf
-        self._ramp = min(self._max_opening, self._ramp * 2)
+        self._ramp = min(self._max_opening, self._ramp + 1)
 
     def failed(self, error: BaseException, now: float) -> None:
         """Count a failure. Those of one burst, begun before the first of them was known, lengthen the delay once."""

@@ -7,7 +7,7 @@ from enum import Enum
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
-from typing import TYPE_CHECKING, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,14 @@ class Refusal(Enum):
     UNAVAILABLE = "unavailable"
 
 
+class Client(Protocol[R]):
+    """Whom a waiter waits for."""
+
+    def granted(self, slot: Slot[R], now: float) -> None:
+        """Take the slot that was granted at ``now``."""
+        ...
+
+
 @final
 class Waiter(Generic[R]):
     """One client in the queue. It is settled exactly once: by a slot or by an error.
@@ -39,12 +47,11 @@ class Waiter(Generic[R]):
 
     __slots__ = ("client", "deadline", "outcome", "pending", "request", "settled_at", "since", "slot", "task")
 
-    def __init__(self, request: object, since: float, deadline: float, client: object = None) -> None:
+    def __init__(self, request: object, since: float, deadline: float, client: Client[R] | None = None) -> None:
         self.request = request
         self.since = since
         self.deadline = deadline
         self.client = client
-        """The shell's lease that is to be filled."""
         self.task: object = None
         """The shell's task, once it is parked."""
         self.slot: Slot[R] | None = None

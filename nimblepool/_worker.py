@@ -101,7 +101,7 @@ class PoolWorker(Generic[R]):
         return request
 
     def cancelled(self, stage: Stage, request: object) -> None:
-        """Hear that the client of ``request`` was cancelled or timed out, waiting (``queued``) or holding (``leased``)."""
+        """Hear that the client of ``request`` was cancelled (``queued`` or ``leased``) or timed out (``queued``)."""
 
     async def start(self) -> None:
         """Run once, before the first ``init``; what it raises comes out of ``open_pool``."""

@@ -1,0 +1,49 @@
+"""What the tests of the core share: the mock clock, and books that must balance at the end of every test."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio.testing
+
+from nimblepool._engine import Engine
+from nimblepool._pool import Pool
+from nimblepool.testing import check_balance
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run every asynchronous test of the core on a clock of its own, which jumps when everybody waits."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents and inspect.iscoroutinefunction(getattr(item, "obj", None)):
+            item.add_marker(pytest.mark.trio(run=_run_on_mock_clock), append=False)
+
+
+def _run_on_mock_clock(
+    async_fn: Callable[..., Awaitable[object]], *args: object, clock: trio.abc.Clock | None = None, **options: Any
+) -> object:
+    return trio.run(async_fn, *args, clock=clock or trio.testing.MockClock(autojump_threshold=0), **options)
+
+
+@pytest.fixture(autouse=True)
+def balanced_books(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """At the end of every test, check each pool that it opened: it is closed, its books balance, nothing leaked."""
+    opened: list[Engine[Any]] = []
+    start = Engine.start
+
+    async def noting_start(engine: Engine[Any]) -> None:
+        opened.append(engine)
+        await start(engine)
+
+    monkeypatch.setattr(Engine, "start", noting_start)
+    yield
+    for engine in opened:
+        assert engine.closed.is_set(), f"pool {engine.name!r} was not closed"
+        check_balance(Pool(engine))
