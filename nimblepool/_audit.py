@@ -104,7 +104,9 @@ def _racks(state: PoolState[R]) -> Iterable[SharedRack[R]]:
 
 def audit_outbox(state: PoolState[R]) -> None:
     """Assert that every slot that needs a callback has one, running or to be started."""
-    queued = {slot for item in state.outbox if isinstance(item, tuple) and item[0] is not Task.ABORT for slot in item[1:]}
+    queued = {
+        slot for item in state.outbox if isinstance(item, tuple) and item[0] is not Task.ABORT for slot in item[1:]
+    }
     for slot in state.fleet.slots:
         needs = slot.state in {SlotState.OPENING, SlotState.PINGING, SlotState.RESETTING}
         assert not needs or slot in queued or slot.running is not None, f"{slot} waits for a callback that nobody runs"

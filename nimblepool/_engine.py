@@ -138,7 +138,8 @@ class Engine(Generic[R]):
             )
         finally:
             self._wanted.remove(count)
-            state.warm = max(self._wanted, default=0)
+            state.warm_up(max(self._wanted, default=0), self.now())
+            self.flush()
         if state.shut:
             raise closed(self)
         if state.fleet.living < count:

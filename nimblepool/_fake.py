@@ -51,6 +51,17 @@ class FakeResource:
     """Why it was terminated; a single reason if all is well."""
     dead: trio.Event = field(default_factory=trio.Event)
 
+    async def use(self, seconds: float = 0.0) -> int:
+        """Do something with it for ``seconds``, and return its number.
+
+        Raises:
+            RuntimeError: it was terminated, before or meanwhile.
+        """
+        await trio.sleep(seconds)
+        if self.terminated:
+            raise RuntimeError(f"{self} is used after it was terminated ({self.terminated[0]})")
+        return self.number
+
     def kill(self) -> None:
         """Let its ``watch`` end, and every ``ping`` fail."""
         self.dead.set()

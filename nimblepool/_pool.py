@@ -289,6 +289,11 @@ async def serve_pool(
         await engine.closed.wait()
 
 
+def engine_of(pool: Pool[R]) -> Engine[R]:
+    """Return what runs ``pool``; for `nimblepool.testing` only."""
+    return pool._engine  # noqa: SLF001 - a friend  # pyright: ignore[reportPrivateUsage]
+
+
 def _timeout(timeout: float | None) -> float:
     return check_optional_seconds("timeout", timeout)
 

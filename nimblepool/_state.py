@@ -276,6 +276,7 @@ class PoolState(Generic[R]):
         """Open resources until there are ``size``, once; `min_size` keeps them open, and this does not."""
         self.warm = size
         self.open_more(now)
+        self._rearm(now)
 
     def drain(self) -> None:
         """Let nobody in any more. Who waits is served still; a slot that nobody waits for is closed."""
@@ -307,7 +308,7 @@ class PoolState(Generic[R]):
         self._shed_overdue(now)
         for slot in self._upkeep.expired(now):
             self.fleet.retire(slot, slot.expiry)
-        while len(self.fleet.slots) > self.min_size and self._upkeep.next_idle() <= now:
+        while len(self.fleet.slots) > self._least_size and self._upkeep.next_idle() <= now:
             oldest = self._rack.oldest()
             assert oldest is not None, "bug: a slot is idle too long, and none is idle"
             self.fleet.retire(oldest, Reason.IDLE)
@@ -320,7 +321,7 @@ class PoolState(Generic[R]):
         due = min(self.queue.next_deadline(), self._upkeep.next_expiry())
         if self.queue:
             due = min(due, self._shedder.next_review)
-        if len(self.fleet.slots) > self.min_size:
+        if len(self.fleet.slots) > self._least_size:
             due = min(due, self._upkeep.next_idle())
         if not self._upkeep.is_pinging_enough(self.fleet.pinging):
             due = min(due, self._upkeep.next_ping)
@@ -329,6 +330,11 @@ class PoolState(Generic[R]):
         return due
 
     # Opening
+
+    @property
+    def _least_size(self) -> int:
+        """How many resources are kept open without being asked for."""
+        return max(self.min_size, self.warm)
 
     def open_more(self, now: float) -> None:
         """Start to open what the waiters and ``min_size`` need, within every limit."""
@@ -339,12 +345,13 @@ class PoolState(Generic[R]):
                 return
             if not self.fleet.open_one():
                 return
+            self._wake_by(self.next_due(now))  # there are more than need be kept, perhaps: idleness counts again
 
     def _wants_more(self) -> bool:
         fleet = self.fleet
         if fleet.size >= self.max_size or (self.shut and not self.queue):
             return False
-        if len(fleet.slots) < max(self.min_size, self.warm):
+        if len(fleet.slots) < self._least_size:
             return True
         if self.paused:
             return False

@@ -40,9 +40,7 @@ class _Canceller(trio.abc.Instrument):
                 self._scope.cancel()
 
 
-async def sweep(
-    scenario: Callable[[], Awaitable[object]], after: Callable[[], Awaitable[object]] | None = None
-) -> int:
+async def sweep(scenario: Callable[[], Awaitable[object]], after: Callable[[], Awaitable[object]] | None = None) -> int:
     """Run ``scenario`` again and again, cancelled at its 1st, 2nd, ... nth checkpoint, until none is left.
 
     At each checkpoint it is cancelled in two ways: while it waits there, and when it has been woken but has not run on
@@ -69,8 +67,9 @@ async def sweep(
 
 async def _run_cancelled(scenario: Callable[[], Awaitable[object]], step: int, edge: Edge) -> bool:
     """Run ``scenario``, cancelled at ``step``; tell whether it got that far."""
-    with trio.CancelScope() as scope:
-        canceller = _Canceller(current_task(), step, edge, scope)
+    scope = trio.CancelScope()
+    canceller = _Canceller(current_task(), step, edge, scope)
+    with scope:
         add_instrument(canceller)
         try:
             await scenario()

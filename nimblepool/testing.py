@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ._audit import audit
 from ._fake import Fail, FakeResource, FakeWorker, Hang, Slow
-from ._pool import Pool
+from ._pool import engine_of
 from ._sweep import sweep
-from ._worker import R
+
+if TYPE_CHECKING:
+    from ._pool import Pool
+    from ._worker import R
 
 __all__ = ["Fail", "FakeResource", "FakeWorker", "Hang", "Slow", "check_balance", "sweep"]
 
@@ -19,7 +24,7 @@ def check_balance(pool: Pool[R]) -> None:
     Raises:
         AssertionError: naming what does not fit.
     """
-    engine = pool._engine
+    engine = engine_of(pool)
     stats = pool.stats
     assert stats.balanced, f"the books do not balance: {stats}"
     audit(engine.state, engine.now())

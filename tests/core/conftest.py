@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run every asynchronous test of the core on a clock of its own, which jumps when everybody waits."""
     here = Path(__file__).parent
@@ -27,7 +26,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _run_on_mock_clock(
-    async_fn: Callable[..., Awaitable[object]], *args: object, clock: trio.abc.Clock | None = None, **options: Any
+    async_fn: Callable[..., Awaitable[object]],
+    *args: object,
+    clock: trio.abc.Clock | None = None,
+    **options: Any,  # noqa: ANN401 - what pytest-trio passes on to trio.run
 ) -> object:
     return trio.run(async_fn, *args, clock=clock or trio.testing.MockClock(autojump_threshold=0), **options)
 

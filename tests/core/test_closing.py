@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from functools import partial
 
 import pytest
 import trio
@@ -30,9 +31,6 @@ async def test_a_resource_that_is_opening_is_not_leaked() -> None:
         async def init(self) -> FakeResource:
             with trio.CancelScope(shield=True):
                 await trio.sleep(2)
-            return await super().init() if False else self._opened()
-
-        def _opened(self) -> FakeResource:
             resource = FakeResource(len(self.resources) + 1)
             self.resources.append(resource)
             return resource
@@ -69,7 +67,7 @@ async def test_a_lease_has_the_grace_to_end() -> None:
     worker = FakeWorker()
     async with trio.open_nursery() as nursery:
         async with open_pool(worker) as pool:
-            nursery.start_soon(pool.run, lambda _: trio.sleep(3))
+            nursery.start_soon(partial(pool.run, FakeResource.use, 3))
             await wait_all_tasks_blocked()
             started = trio.current_time()
         assert trio.current_time() - started == pytest.approx(3)
@@ -82,7 +80,7 @@ async def test_after_the_grace_the_body_is_cancelled() -> None:
     revoked: list[str] = []
 
     async def holder(pool: Pool[FakeResource]) -> None:
-        with pytest.raises(LeaseRevoked, match="closed while .*holder held a lease, for 2 s") as caught:
+        with pytest.raises(LeaseRevoked, match=r"closed while .*holder.* held a lease, for 2 s") as caught:
             async with pool.checkout():
                 await trio.sleep(math.inf)
         revoked.append(str(caught.value))
@@ -227,21 +225,21 @@ async def test_a_crash_of_the_program_in_a_callback_is_not_swallowed() -> None:
             raise SystemExit(3)
 
     with pytest.raises(SystemExit):
-        async with open_pool(Crashing()) as pool:
-            await pool.run(lambda _: trio.sleep(0))
+        async with open_pool(Crashing()) as pool, pool.checkout():
+            pass
 
 
 async def test_draining_serves_who_waits_and_lets_nobody_in() -> None:
     worker = FakeWorker()
     async with open_pool(worker, max_size=1) as pool, trio.open_nursery() as nursery:
         for _ in range(2):
-            nursery.start_soon(pool.run, lambda _: trio.sleep(2))
+            nursery.start_soon(partial(pool.run, FakeResource.use, 2))
         await wait_all_tasks_blocked()
         started = trio.current_time()
         nursery.start_soon(pool.drain)
         await wait_all_tasks_blocked()
         with pytest.raises(PoolClosed):
-            await pool.run(lambda _: trio.sleep(0))
+            await pool.run(FakeResource.use)
         await pool.drain()
         assert trio.current_time() - started == pytest.approx(4)
         assert pool.stats.waited == 2

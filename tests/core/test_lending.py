@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, cast
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -28,7 +30,8 @@ async def test_a_worker_must_say_how_to_open() -> None:
 
     async with open_pool(Lazy()) as pool:  # type: ignore[type-var,abstract,unused-ignore]
         with pytest.raises(Exception, match="no resource can be opened") as caught:
-            await pool.run(lambda _: trio.sleep(0))
+            async with pool.checkout():
+                pass
         assert isinstance(caught.value.__cause__, NotImplementedError)
 
 
@@ -61,10 +64,11 @@ async def test_a_resource_is_used_again() -> None:
 
 
 async def test_the_last_one_used_is_lent_next_unless_fifo() -> None:
-    for order, expected in (("lifo", [2, 2, 2]), ("fifo", [1, 2, 1])):
+    cases: list[tuple[Literal["lifo", "fifo"], list[int]]] = [("lifo", [2, 2, 2]), ("fifo", [1, 2, 1])]
+    for order, expected in cases:
         worker = FakeWorker()
         numbers = []
-        async with open_pool(worker, min_size=2, order=order) as pool:  # type: ignore[arg-type]
+        async with open_pool(worker, min_size=2, order=order) as pool:
             await pool.wait_ready()
             for _ in range(3):
                 async with pool.checkout() as lease:
@@ -238,7 +242,7 @@ async def test_the_default_timeout_is_the_pools() -> None:
     async with open_pool(FakeWorker(), max_size=1, checkout_timeout=7) as pool, pool.checkout():
         started = trio.current_time()
         with pytest.raises(CheckoutTimeout):
-            await pool.run(lambda _: trio.sleep(0))
+            await pool.run(FakeResource.use)
         assert trio.current_time() - started == pytest.approx(7)
 
 
@@ -264,7 +268,7 @@ async def test_a_bad_timeout_is_refused_at_once() -> None:
         with pytest.raises(ValueError, match=r"timeout must be 0 or more \(seconds; math.inf for no limit\), not -1"):
             pool.checkout(timeout=-1)
         with pytest.raises(TypeError, match="timeout must be a number of seconds"):
-            pool.checkout(timeout="1")  # type: ignore[arg-type]
+            pool.checkout(timeout=cast("float", "1"))
 
 
 async def test_a_worker_hears_the_request_and_may_send_a_resource_away() -> None:
@@ -282,7 +286,7 @@ async def test_a_closed_pool_lends_nothing() -> None:
     async with open_pool(FakeWorker()) as pool:
         await pool.close()
         with pytest.raises(PoolClosed):
-            await pool.run(lambda _: trio.sleep(0))
+            await pool.run(FakeResource.use)
         with pytest.raises(PoolClosed):
             pool.checkout_nowait()
         await pool.close()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from nimblepool import Backoff, CheckoutTimeout, CircuitBreaker, PoolUnavailable, open_pool
-from nimblepool.testing import Fail, FakeWorker, Hang, Slow
+from nimblepool.testing import Fail, FakeResource, FakeWorker, Hang, Slow
 
 
 async def test_a_failing_init_is_the_cause_of_the_clients_error_and_the_pool_survives() -> None:
@@ -16,7 +18,7 @@ async def test_a_failing_init_is_the_cause_of_the_clients_error_and_the_pool_sur
     worker.script("init", Fail(error))
     async with open_pool(worker) as pool:
         with pytest.raises(PoolUnavailable, match="refused") as caught:
-            await pool.run(lambda _: trio.sleep(0))
+            await pool.run(FakeResource.use)
         assert caught.value.__cause__ is error
         assert 0 <= caught.value.retry_after <= 1
         async with pool.checkout() as lease:
@@ -30,7 +32,7 @@ async def test_a_hanging_init_is_cut_off() -> None:
     worker.script("init", Hang())
     async with open_pool(worker, init_timeout=2) as pool:
         with pytest.raises(PoolUnavailable) as caught:
-            await pool.run(lambda _: trio.sleep(0))
+            await pool.run(FakeResource.use)
         assert isinstance(caught.value.__cause__, trio.TooSlowError)
         assert "FakeWorker.init took longer than 2 s" in str(caught.value.__cause__)
 
@@ -83,8 +85,8 @@ async def test_a_timeout_during_an_outage_has_the_last_failure_as_its_cause() ->
     error = OSError("down")
     worker.always("init", Fail(error))
     async with open_pool(worker, on_open_failure="wait", breaker=None) as pool:
-        with pytest.raises(CheckoutTimeout, match="failures? to open in a row") as caught:
-            await pool.run(lambda _: trio.sleep(0))
+        with pytest.raises(CheckoutTimeout, match=r"failures? to open in a row") as caught:
+            await pool.run(FakeResource.use)
         assert caught.value.__cause__ is error
 
 
@@ -126,12 +128,12 @@ async def test_an_open_breaker_refuses_at_once() -> None:
     async with open_pool(worker, max_size=1, breaker=CircuitBreaker(3), backoff=Backoff(jitter="none")) as pool:
         for _ in range(3):
             with pytest.raises(PoolUnavailable):
-                await pool.run(lambda _: trio.sleep(0))
+                await pool.run(FakeResource.use)
         assert pool.stats.breaker == "open"
         attempts = worker.count("init")
         started = trio.current_time()
         with pytest.raises(PoolUnavailable) as caught:
-            await pool.run(lambda _: trio.sleep(0))
+            await pool.run(FakeResource.use)
         assert trio.current_time() == started
         assert worker.count("init") == attempts
         assert caught.value.retry_after == pytest.approx(4)
@@ -142,13 +144,14 @@ async def test_a_half_open_breaker_makes_one_attempt_and_closes_on_success() -> 
     worker.always("init", Fail(OSError("down")))
     async with open_pool(worker, max_size=5, breaker=CircuitBreaker(1), backoff=Backoff(jitter="none")) as pool:
         with pytest.raises(PoolUnavailable):
-            await pool.run(lambda _: trio.sleep(0))
+            await pool.run(FakeResource.use)
         await trio.sleep(1)
-        assert pool.stats.breaker == "half-open"
+        before = pool.stats
+        assert before.breaker == "half-open"
         worker.always("init", Slow(1))
         async with trio.open_nursery() as nursery:
             for _ in range(5):
-                nursery.start_soon(pool.run, lambda _: trio.sleep(0.1))
+                nursery.start_soon(partial(pool.run, FakeResource.use, 0.1))
             await wait_all_tasks_blocked()
             assert pool.stats.opening == 1
         assert pool.stats.breaker == "closed"
@@ -160,10 +163,10 @@ async def test_living_resources_are_lent_while_the_breaker_is_open() -> None:
         async with pool.checkout() as lease:
             worker.always("init", Fail(OSError("down")))
             with pytest.raises(PoolUnavailable):
-                await pool.run(lambda _: trio.sleep(0))
+                await pool.run(FakeResource.use)
             assert pool.stats.breaker == "open"
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(pool.run, lambda _: trio.sleep(0))
+                nursery.start_soon(partial(pool.run, FakeResource.use))
                 await trio.sleep(0.5)
                 assert pool.stats.waiting == 1, "it waits for the one that is leased"
                 lease.release()
