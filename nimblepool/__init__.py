@@ -17,6 +17,7 @@ from ._errors import (
     PoolUnavailable,
     ResourceLost,
 )
+from ._keyed import KeyedPool, open_keyed_pool
 from ._lease import Lease
 from ._observer import PoolObserver
 from ._options import PoolOptions
@@ -30,6 +31,7 @@ __all__ = [
     "CheckoutTimeout",
     "CircuitBreaker",
     "CoDel",
+    "KeyedPool",
     "Lease",
     "LeaseExpired",
     "LeaseRevoked",
@@ -49,6 +51,7 @@ __all__ = [
     "Skip",
     "Stage",
     "Verdict",
+    "open_keyed_pool",
     "open_pool",
     "serve_pool",
 ]

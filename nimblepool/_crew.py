@@ -74,13 +74,17 @@ class Crew(Generic[R]):
         engine = self._engine
         began = engine.now()
         try:
-            resource = await self._attempt(slot, "init", self._settings.init_timeout, self._worker.init)
+            resource = await self._attempt(slot, "init", self._settings.init_timeout, self._init)
         except BaseException as error:
             engine.open_failed(slot, error, engine.now() - began)
             if not isinstance(error, Exception):
                 raise
         else:
             engine.opened(slot, resource, engine.now() - began)
+
+    async def _init(self) -> R:
+        await self._engine.start_worker()
+        return await self._worker.init()
 
     async def _ping(self, slot: Slot[R]) -> None:
         error = await self._check(slot, "ping", self._settings.ping_timeout, self._worker.ping)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from ._acquired import AcquiredLease
     from ._breaker import BreakerState
-    from ._fleet import Quota
     from ._options import Settings
+    from ._quota import Quota
     from ._slot import Slot
     from ._worker import PoolWorker
 
@@ -52,7 +52,7 @@ class Engine(Generic[R]):
         the outbox is empty whenever a task of anybody runs
     """
 
-    def __init__(self, worker: PoolWorker[R], settings: Settings, nursery: trio.Nursery, quota: Quota | None) -> None:
+    def __init__(self, worker: PoolWorker[R], settings: Settings, nursery: trio.Nursery, quota: Quota) -> None:
         self.name = settings.name
         self.settings = settings
         self.now: Callable[[], float] = current_clock().current_time
@@ -77,13 +77,16 @@ class Engine(Generic[R]):
         )
         self.lease_type: type[Lease[R]] = SupervisedLease if supervised else Lease
         self.default_timeout = inf if settings.checkout_timeout is None else settings.checkout_timeout
+        self._quota = quota
         self._worker = worker
         self._nursery = nursery
         self._crew: Crew[R] = Crew(self, worker, settings, nursery)
+        self._keeper = trio.CancelScope()
         self._nap = trio.CancelScope()
         self._changed = trio.lowlevel.ParkingLot()
         self._wanted: list[int] = []
         """What those ask for who are in `wait_ready`."""
+        self._starting = trio.Lock()
         self._started = False
         self._closing = False
 
@@ -91,29 +94,66 @@ class Engine(Generic[R]):
 
     async def start(self) -> None:
         """Run the worker's ``start``, then the keeper."""
-        await self._worker.start()
-        self._started = True
+        await self.start_worker()
+        self.run()
+
+    async def start_worker(self) -> None:
+        """Run the worker's ``start``, once."""
+        async with self._starting:
+            if not self._started:
+                await self._worker.start()
+                self._started = True
+
+    def run(self) -> None:
+        """Run the keeper, and open what ``min_size`` asks for."""
         self._nursery.start_soon(self._keep, name=f"{self.name}: keeper")
         self.state.open_more(self.now())
         self.flush()
 
     async def close(self) -> None:
         """Close every resource. An outside cancellation cuts short the grace of leases, and nothing else."""
-        if self._closing:
+        if not self.begin_closing():
             await self.closed.wait()
             return
+        try:
+            with trio.move_on_after(self.grace):
+                await self.until_unused()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self.finish_closing()
+
+    @property
+    def grace(self) -> float:
+        """How long leases may last once the pool closes, in seconds."""
+        return DEFAULT_CLOSE_GRACE if self.settings.close_grace is None else self.settings.close_grace
+
+    def begin_closing(self) -> bool:
+        """Lend to nobody, and close what is not leased; false if that has been done."""
+        if self._closing:
+            return False
         self._closing = True
         self.state.close(self.now())
         self.flush()
-        grace = DEFAULT_CLOSE_GRACE if self.settings.close_grace is None else self.settings.close_grace
-        try:
-            if self.held:
-                with trio.move_on_after(grace):
-                    await self._until(lambda: not self.held)
-        finally:
-            with trio.CancelScope(shield=True):
-                await self._close_by_force()
-            self.closed.set()
+        return True
+
+    async def until_unused(self) -> None:
+        """Wait until no lease is held."""
+        await self._until(lambda: not self.held)
+
+    async def finish_closing(self) -> None:
+        """Take back what is leased still, and wait until every resource is closed."""
+        if self.held:
+            if self.supervision.revoke():
+                with trio.move_on_after(self.settings.terminate_timeout):
+                    await self.until_unused()
+            self.supervision.wrest()
+            self.flush()
+        fleet = self.state.fleet
+        await self._until(lambda: not fleet.slots and not fleet.closing)
+        self._keeper.cancel()
+        if self._started:
+            await self._stop_worker()
+        self.closed.set()
 
     async def drain(self) -> None:
         """Serve who waits, let nobody else in, and wait until all leases have ended."""
@@ -182,6 +222,20 @@ class Engine(Generic[R]):
     def retire(self, slot: Slot[R], reason: Reason) -> None:
         self.state.retire(slot, reason, self.now())
         self.flush()
+
+    def evict(self, slot: Slot[R]) -> None:
+        """Close an idle resource in favour of another pool."""
+        self.retire(slot, Reason.EVICTED)
+
+    def reconsider(self) -> None:
+        """Open what is needed, now that there is room."""
+        self.state.open_more(self.now())
+        self.flush()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether anybody holds a lease or waits for one."""
+        return bool(self.held or self.state.queue)
 
     def replace(self, slot: Slot[R], resource: R) -> None:
         """Put another resource into ``slot``, and watch that one."""
@@ -258,6 +312,7 @@ class Engine(Generic[R]):
                 self._crew.start(item[0], item[1])
         if self._changed:
             self._changed.unpark_all()
+        self._quota.settle()
 
     def wake_by(self, when: float) -> None:
         """Let the keeper wake at ``when`` at the latest."""
@@ -287,14 +342,15 @@ class Engine(Generic[R]):
 
     async def _keep(self) -> None:
         """Be the keeper: sleep until something is due, and see that it is done."""
-        while True:
-            with trio.CancelScope(deadline=self._next_due()) as self._nap:
-                await trio.sleep_forever()
-            before = self._breaker()
-            self.state.tick(self.now())
-            self.supervision.tick(self.now())
-            self.flush()
-            self._tell_breaker(before)
+        with self._keeper:
+            while True:
+                with trio.CancelScope(deadline=self._next_due()) as self._nap:
+                    await trio.sleep_forever()
+                before = self._breaker()
+                self.state.tick(self.now())
+                self.supervision.tick(self.now())
+                self.flush()
+                self._tell_breaker(before)
 
     def _next_due(self) -> float:
         return min(self.state.alarm, self.supervision.next_due())
@@ -302,19 +358,6 @@ class Engine(Generic[R]):
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             await self._changed.park()
-
-    async def _close_by_force(self) -> None:
-        """Take back what is leased still, and wait for every resource to be closed."""
-        if self.held:
-            if self.supervision.revoke():
-                with trio.move_on_after(self.settings.terminate_timeout):
-                    await self._until(lambda: not self.held)
-            self.supervision.wrest()
-            self.flush()
-        fleet = self.state.fleet
-        await self._until(lambda: not fleet.slots and not fleet.closing)
-        if self._started:
-            await self._stop_worker()
 
     async def _stop_worker(self) -> None:
         timeout = self.settings.terminate_timeout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, final
+from typing import TYPE_CHECKING, Generic, TypeVar, final
 
 from ._rack import Rack, SharedRack
 from ._slot import Slot, SlotState
@@ -12,6 +12,7 @@ from ._verdict import UNHEALTHY, Reason
 
 if TYPE_CHECKING:
     from ._options import Settings
+    from ._quota import Quota
     from ._waiter import Waiter
 
 R = TypeVar("R")
@@ -29,28 +30,6 @@ class Task(Enum):
     """Cancel the callback that runs on it; its end is an event as always."""
     ALARM = "alarm"
     """Wake the keeper at another time (this one concerns no slot)."""
-
-
-class Quota(Protocol):
-    """Room for resources that several pools share."""
-
-    def take(self) -> bool:
-        """Take room for one resource if there is some; if not, the pool is called again when there is."""
-        ...
-
-    def give_back(self) -> None:
-        """Return the room of one resource."""
-        ...
-
-
-class NoQuota:
-    """Room without limit."""
-
-    def take(self) -> bool:
-        return True
-
-    def give_back(self) -> None:
-        """Do nothing."""
 
 
 @final

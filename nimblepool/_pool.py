@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Concatenate, Final, Generic, ParamSpec, TypeVar, final
@@ -14,14 +14,14 @@ from ._acquired import AcquiredLease
 from ._check import check_count, check_optional_seconds, check_seconds
 from ._engine import Engine
 from ._lease import Lease, PromptCheckout
+from ._nursery import open_quiet_nursery
 from ._options import PoolOptions, Settings, check_sizes
+from ._quota import Quota
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
-    from contextlib import AbstractAsyncContextManager
     from typing import Unpack
 
-    from ._fleet import Quota
     from ._stats import PoolStats
     from ._worker import PoolWorker
 
@@ -237,38 +237,24 @@ async def open_pool(worker: PoolWorker[R], **options: Unpack[PoolOptions]) -> As
         Exception: what the worker's ``start`` raised.
     """
     settings = Settings(**options)
-    async with open_engine(worker, settings, None) as engine:
+    async with open_engine(worker, settings) as engine:
         yield Pool(engine)
 
 
 @asynccontextmanager
-async def open_engine(worker: PoolWorker[R], settings: Settings, quota: Quota | None) -> AsyncGenerator[Engine[R]]:
-    """Run an engine for the block.
-
-    The nursery is left without the block's exception, which Python raises by itself afterwards: so it is not wrapped.
-    The pool's own tasks raise nothing but what ends the program.
-    """
-    manager = trio.open_nursery()
-    nursery = await manager.__aenter__()
-    engine = Engine(worker, settings, nursery, quota)
-    try:
-        await engine.start()
-        yield engine
-    finally:
+async def open_engine(worker: PoolWorker[R], settings: Settings) -> AsyncGenerator[Engine[R]]:
+    """Run an engine for the block."""
+    async with open_quiet_nursery() as nursery:
+        engine = Engine(worker, settings, nursery, Quota())
         try:
-            await engine.close()
-        finally:
-            nursery.cancel_scope.cancel()
-            await _leave(manager)
-
-
-async def _leave(manager: AbstractAsyncContextManager[trio.Nursery]) -> None:
-    try:
-        await manager.__aexit__(None, None, None)
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None
-        raise
+            await engine.start()
+            yield engine
+        except BaseException:
+            # It is the block's exception that comes out, whatever the closing meets with.
+            with suppress(trio.Cancelled):
+                await engine.close()
+            raise
+        await engine.close()
 
 
 async def serve_pool(
@@ -284,7 +270,7 @@ async def serve_pool(
     Raises:
         Exception: as `open_pool`.
     """
-    async with open_engine(worker, Settings(**options), None) as engine:
+    async with open_engine(worker, Settings(**options)) as engine:
         task_status.started(Pool(engine))
         await engine.closed.wait()
 

@@ -14,7 +14,8 @@ from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar, final
 
 from ._codel import NoShedding, Shedder
-from ._fleet import Fleet, NoQuota, Quota, Task
+from ._fleet import Fleet, Task
+from ._quota import Quota
 from ._slot import Slot, SlotState
 from ._supply import Supply
 from ._upkeep import Upkeep
@@ -60,7 +61,8 @@ class PoolState(Generic[R]):
         self._halted = False
         """Paused or shut: nothing is lent without queueing."""
 
-        self.fleet: Fleet[R] = Fleet(settings, shared=hooks.shared, quota=NoQuota() if quota is None else quota)
+        self._quota = Quota() if quota is None else quota
+        self.fleet: Fleet[R] = Fleet(settings, shared=hooks.shared, quota=self._quota)
         self._rack = self.fleet.rack
         self.queue: WaitQueue[R] = WaitQueue(inf if settings.checkout_timeout is None else settings.checkout_timeout)
         self.supply = Supply(
@@ -71,7 +73,7 @@ class PoolState(Generic[R]):
             rng=rng,
         )
         self._upkeep: Upkeep[R] = Upkeep(settings, self._rack, rng)
-        self._watches_idle = self._upkeep.patience < inf
+        self._watches_idle = self._upkeep.patience < inf or self._quota.limited
         self._shedder = NoShedding() if settings.shedding is None else Shedder(settings.shedding, now)
 
         self.started = 0
@@ -167,6 +169,8 @@ class PoolState(Generic[R]):
         slot.idle_since = slot.checked_at = now
         if verdict is not Verdict.OK:
             self._follow(slot, verdict, now)
+        elif self._quota.claims():
+            self._doom(slot, Reason.EVICTED)
         elif self._shared:
             self._ask_capacity(slot)
         self._route(slot, now)
@@ -347,7 +351,12 @@ class PoolState(Generic[R]):
                 return
             self._wake_by(self.next_due(now))  # there are more than need be kept, perhaps: idleness counts again
 
+    def would_open(self, now: float) -> bool:
+        """Tell whether a resource would be opened at once if the quota had room for it."""
+        return self._wants_more() and self.fleet.opening < self.supply.allowance(now)
+
     def _wants_more(self) -> bool:
+        """Tell whether waiters or ``min_size`` need another resource, and ``max_size`` allows it."""
         fleet = self.fleet
         if fleet.size >= self.max_size or (self.shut and not self.queue):
             return False
@@ -453,6 +462,7 @@ class PoolState(Generic[R]):
         if self.shut:
             self.fleet.retire(slot, Reason.CLOSED)
             return
+        self._quota.became_idle(now)
         self._upkeep.became_idle(now)
         if now + self._upkeep.patience < self.alarm:
             self._rearm(now)
