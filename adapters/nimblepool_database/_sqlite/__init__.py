@@ -1,0 +1,1 @@
+"""SQLite, through the standard library's driver, in one thread per connection."""
