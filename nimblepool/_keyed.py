@@ -111,7 +111,8 @@ class KeyedPool(Generic[K, R]):
     """Lends resources by key. Made by `open_keyed_pool` only.
 
     Invariants:
-        entries lists the pools that are not closing, the least recently checked out first
+        _entries lists the pools that clients may get, the least recently used first; none leaves once _closing
+        _leaving lists the engines that were dismissed, each of which a task is closing
     """
 
     def __init__(
@@ -208,7 +209,6 @@ class KeyedPool(Generic[K, R]):
         engines = [entry.engine for entry in self._entries.values()]
         for engine in engines:
             engine.begin_closing()
-        engines += self._leaving
         try:
             with trio.move_on_after(max((engine.grace for engine in engines), default=0.0)):
                 for engine in engines:
@@ -217,15 +217,10 @@ class KeyedPool(Generic[K, R]):
             with trio.CancelScope(shield=True):
                 async with trio.open_nursery() as nursery:
                     for engine in engines:
-                        nursery.start_soon(self._finish, engine)
-            self._entries.clear()
+                        nursery.start_soon(engine.finish_closing)
+                    for engine in self._leaving:
+                        nursery.start_soon(engine.closed.wait)
             self._closed.set()
-
-    async def _finish(self, engine: Engine[R]) -> None:
-        if engine in self._leaving:
-            await engine.closed.wait()
-        else:
-            await engine.finish_closing()
 
     def _add(self, key: K) -> _Entry[R]:
         if self._closing:
@@ -246,6 +241,8 @@ class KeyedPool(Generic[K, R]):
         while True:
             with trio.CancelScope(deadline=self._next_due()) as self._nap:
                 await trio.sleep_forever()
+            if self._closing:
+                return
             self._dismiss_unused(self._now())
 
     def _next_due(self) -> float:
