@@ -83,7 +83,7 @@ def _belongs_in_rack(slot: Slot[R]) -> bool:
 
 def _audit_queue(state: PoolState[R], now: float) -> None:
     queue = state.queue
-    if queue and not state.paused:
+    if len(queue) > state.fleet.coming_back and not state.paused:
         assert not state.fleet.rack.can_lend(), f"{len(queue)} clients wait beside a slot that can be lent"
         assert not state.shut or state.fleet.slots or state.supply.failures, "clients wait for nothing"
     since = [waiter.since for waiter in queue]

@@ -32,7 +32,7 @@ class Watch:
     """A running ``watch``."""
 
     def __init__(self) -> None:
-        self.scope = trio.CancelScope()
+        self.scope = trio.CancelScope(shield=True)
         self.ended = trio.Event()
 
     async def stop(self) -> None:
@@ -43,6 +43,9 @@ class Watch:
 @final
 class Crew(Generic[R]):
     """Does what the pure part has decided about slots, and tells it what became of it.
+
+    The tasks are shielded from whatever is cancelled around the pool: what runs on a resource is stopped by the pool
+    alone, at its deadline or because the slot was doomed.
 
     Invariant: every task ends with exactly one event for its slot, whatever the callback does.
     """
@@ -75,10 +78,9 @@ class Crew(Generic[R]):
         began = engine.now()
         try:
             resource = await self._attempt(slot, "init", self._settings.init_timeout, self._init)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the books come first; `_let_through` raises it
             engine.open_failed(slot, error, engine.now() - began)
-            if not isinstance(error, Exception):
-                raise
+            _let_through(error)
         else:
             engine.opened(slot, resource, engine.now() - began)
 
@@ -89,10 +91,12 @@ class Crew(Generic[R]):
     async def _ping(self, slot: Slot[R]) -> None:
         error = await self._check(slot, "ping", self._settings.ping_timeout, self._worker.ping)
         self._engine.pinged(slot, error)
+        _let_through(error)
 
     async def _reset(self, slot: Slot[R]) -> None:
         error = await self._check(slot, "reset", self._settings.reset_timeout, self._worker.reset)
         self._engine.was_reset(slot, error)
+        _let_through(error)
 
     async def _close(self, slot: Slot[R]) -> None:
         assert slot.doom is not None, "bug: a slot closes for no reason"
@@ -124,11 +128,11 @@ class Crew(Generic[R]):
 
     async def _check(
         self, slot: Slot[R], name: str, timeout: float, callback: Callable[[R], Awaitable[None]]
-    ) -> Exception | None:
+    ) -> BaseException | None:
         """Run ``callback`` on the slot's resource; return what it raised."""
         try:
             await self._attempt(slot, name, timeout, lambda: callback(slot.resource))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the resource is dead
+        except BaseException as error:  # noqa: BLE001 - the books come first; `_let_through` raises it
             return error
         return None
 
@@ -140,7 +144,7 @@ class Crew(Generic[R]):
             Stopped: the slot was doomed meanwhile.
         """
         try:
-            with trio.CancelScope(deadline=self._engine.now() + timeout) as scope:
+            with trio.CancelScope(deadline=self._engine.now() + timeout, shield=True) as scope:
                 slot.running = scope
                 if slot.doom is not None:
                     scope.cancel()
@@ -150,3 +154,9 @@ class Crew(Generic[R]):
         if slot.doom is not None:
             raise Stopped
         raise trio.TooSlowError(f"{self._name}.{name} took longer than {timeout:g} s")
+
+
+def _let_through(error: BaseException | None) -> None:
+    """Raise ``error`` if it is more than a callback's failure: ``SystemExit``, ``KeyboardInterrupt``."""
+    if error is not None and not isinstance(error, Exception):
+        raise error

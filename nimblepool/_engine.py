@@ -56,7 +56,7 @@ class Engine(Generic[R]):
         self.name = settings.name
         self.settings = settings
         self.now: Callable[[], float] = current_clock().current_time
-        self.hooks = Hooks(worker)
+        self.hooks = Hooks(worker, self._crash)
         self.state: PoolState[R] = PoolState(
             settings,
             self.hooks,
@@ -81,7 +81,7 @@ class Engine(Generic[R]):
         self._worker = worker
         self._nursery = nursery
         self._crew: Crew[R] = Crew(self, worker, settings, nursery)
-        self._keeper = trio.CancelScope()
+        self._keeper = trio.CancelScope(shield=True)
         self._nap = trio.CancelScope()
         self._changed = trio.lowlevel.ParkingLot()
         self._wanted: list[int] = []
@@ -211,8 +211,14 @@ class Engine(Generic[R]):
             await wait_task_rescheduled(give_up)
         else:
             await cancel_shielded_checkpoint()
-        if isinstance(waiter.outcome, BaseException):
-            raise waiter.outcome
+        outcome, waiter.outcome = waiter.outcome, None
+        if isinstance(outcome, BaseException):
+            try:
+                raise outcome
+            finally:
+                del (
+                    outcome
+                )  # its traceback has this frame: no cycle, or what it refers to lives until the collector runs
 
     def refuse_now(self) -> PoolError:
         """Count a client that does not want to wait, and return the error for it."""
@@ -250,7 +256,7 @@ class Engine(Generic[R]):
     def opened(self, slot: Slot[R], resource: R, took: float) -> None:
         before = self._breaker()
         self.state.opened(slot, resource, self.now())
-        if slot.doom is None:
+        if slot.state is not SlotState.CLOSING:
             self._crew.watch(slot)
         self.flush()
         self.audience.tell("open", took)
@@ -266,7 +272,7 @@ class Engine(Generic[R]):
             self.audience.tell("open_failed", error, took)
             self._tell_breaker(before)
 
-    def pinged(self, slot: Slot[R], error: Exception | None) -> None:
+    def pinged(self, slot: Slot[R], error: BaseException | None) -> None:
         failed = error is not None and slot.doom is None
         self.state.pinged(slot, self.now(), alive=error is None)
         self.flush()
@@ -274,7 +280,7 @@ class Engine(Generic[R]):
             logger.info("pool %r: ping failed, the resource is removed: %r", self.name, error)
             self.audience.tell("ping_failed", error)
 
-    def was_reset(self, slot: Slot[R], error: Exception | None) -> None:
+    def was_reset(self, slot: Slot[R], error: BaseException | None) -> None:
         failed = error is not None and slot.doom is None
         self.state.was_reset(slot, self.now(), clean=error is None)
         self.flush()
@@ -325,7 +331,8 @@ class Engine(Generic[R]):
     def _wake(self, waiter: Waiter[R]) -> None:
         """Let a settled waiter know."""
         if waiter.slot is not None and waiter.client is not None:
-            waiter.client.granted(waiter.slot, waiter.settled_at)
+            waiter.client.granted(waiter.slot, waiter)
+            waiter.client = None  # the queue may remember the waiter for a while, and must not keep the lease alive
         elif isinstance(waiter.outcome, Refusal):
             self._tell_refusal(waiter, waiter.outcome)
             waiter.outcome = explain(self, waiter, waiter.outcome)
@@ -354,6 +361,14 @@ class Engine(Generic[R]):
 
     def _next_due(self) -> float:
         return min(self.state.alarm, self.supervision.next_due())
+
+    def _crash(self, error: BaseException) -> None:
+        """End the pool, and what it is part of, with ``error``."""
+
+        async def crash() -> None:
+            raise error
+
+        self._nursery.start_soon(crash, name=f"{self.name}: crash")
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():

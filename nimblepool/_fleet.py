@@ -135,7 +135,7 @@ class Fleet(Generic[R]):
         self.resetting -= 1
         self.coming_resets -= slot.doom is None
         slot.reset_at_use = slot.uses
-        slot.idle_since = slot.checked_at = now
+        slot.checked_at = now
         slot.state = SlotState.IDLE
 
     def retire(self, slot: Slot[R], reason: Reason) -> None:

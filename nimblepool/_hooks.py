@@ -10,6 +10,8 @@ from ._verdict import Verdict
 from ._worker import overrides
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._verdict import Stage
     from ._worker import PoolWorker
 
@@ -19,10 +21,17 @@ logger = logging.getLogger("nimblepool")
 
 @final
 class Hooks(Generic[R]):
-    """One worker's callbacks that decide. Which ones it overrides is looked up once: the others are never called."""
+    """One worker's callbacks that decide. Which ones it overrides is looked up once: the others are never called.
 
-    def __init__(self, worker: PoolWorker[R]) -> None:
+    Args:
+        worker: whose callbacks they are.
+        crash: told of what is more than a failure (``SystemExit``) where raising it would leave a change of the pool's
+            state half done.
+    """
+
+    def __init__(self, worker: PoolWorker[R], crash: Callable[[BaseException], object]) -> None:
         self._worker = worker
+        self._crash = crash
         self._name = type(worker).__name__
         self.judges_checkout = overrides(worker, "checkout")
         self._judges_checkin = overrides(worker, "checkin")
@@ -61,8 +70,8 @@ class Hooks(Generic[R]):
         try:
             capacity = self._worker.capacity(resource)
             check_count(f"what {self._name}.capacity returns", capacity, least=0)
-        except Exception:
-            logger.exception("%s.capacity failed; the resource is removed", self._name)
+        except BaseException as error:  # noqa: BLE001 - it is noted
+            self._note(error, "%s.capacity failed; the resource is removed")
             return None
         return capacity
 
@@ -75,8 +84,14 @@ class Hooks(Generic[R]):
         if self._hears_cancelled:
             try:
                 self._worker.cancelled(stage, request)
-            except Exception:
-                logger.exception("%s.cancelled failed", self._name)
+            except BaseException as error:  # noqa: BLE001 - it is noted
+                self._note(error, "%s.cancelled failed")
+
+    def _note(self, error: BaseException, text: str) -> None:
+        if isinstance(error, Exception):
+            logger.error(text, self._name, exc_info=error)
+        else:
+            self._crash(error)
 
     def _checked(self, callback: str, verdict: object) -> Verdict:
         if isinstance(verdict, Verdict):

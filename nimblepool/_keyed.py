@@ -132,6 +132,7 @@ class KeyedPool(Generic[K, R]):
         self._entries: OrderedDict[K, _Entry[R]] = OrderedDict()
         self._leaving: set[Engine[R]] = set()
         self._now = trio.lowlevel.current_clock().current_time
+        self._keeper = trio.CancelScope(shield=True)
         self._nap = trio.CancelScope()
         self._closing = False
         self._closed = trio.Event()
@@ -206,6 +207,7 @@ class KeyedPool(Generic[K, R]):
             await self._closed.wait()
             return
         self._closing = True
+        self._keeper.cancel()
         engines = [entry.engine for entry in self._entries.values()]
         for engine in engines:
             engine.begin_closing()
@@ -238,12 +240,11 @@ class KeyedPool(Generic[K, R]):
 
     async def keep(self) -> None:
         """Be the keeper of the keys: let those leave that have not been used for ``key_idle``."""
-        while True:
-            with trio.CancelScope(deadline=self._next_due()) as self._nap:
-                await trio.sleep_forever()
-            if self._closing:
-                return
-            self._dismiss_unused(self._now())
+        with self._keeper:
+            while True:
+                with trio.CancelScope(deadline=self._next_due()) as self._nap:
+                    await trio.sleep_forever()
+                self._dismiss_unused(self._now())
 
     def _next_due(self) -> float:
         return next((entry.used_at for entry in self._entries.values()), inf) + self._key_idle

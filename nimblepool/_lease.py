@@ -10,13 +10,14 @@ import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task
 
 from ._errors import LeaseExpired
-from ._verdict import Reason, Stage
+from ._verdict import Reason, Stage, Verdict
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ._engine import Engine
     from ._slot import Slot
+    from ._waiter import Waiter
 
 R = TypeVar("R")
 logger = logging.getLogger("nimblepool")
@@ -133,9 +134,10 @@ class Lease(Generic[R]):
         elif self._fate is not None and exc is not None and exc is not self._fate:
             exc.add_note(f"(before, the pool had ended the lease: {self._fate})")
 
-    def granted(self, slot: Slot[R], now: float) -> None:
+    def granted(self, slot: Slot[R], waiter: Waiter[R]) -> None:
         """Begin the lease of a waiter, whose task is about to wake."""
-        self._begin(slot, now)
+        self.request = waiter.request
+        self._begin(slot, waiter.settled_at)
 
     def forfeit(self, fate: Exception, reason: Reason) -> None:
         """End the lease from the pool's side; the resource is closed as soon as no other lease is on it."""
@@ -159,11 +161,13 @@ class Lease(Generic[R]):
         self._task = current_task()
         engine = self._engine
         now = engine.now()
-        slot = engine.state.lend_now(self.request, now)
-        if slot is not None:
-            self._begin(slot, now)
-        if engine.outbox:
-            engine.flush()
+        try:
+            slot = engine.state.lend_now(self.request, now)
+            if slot is not None:
+                self._begin(slot, now)
+        finally:
+            if engine.outbox:
+                engine.flush()
         return slot is not None
 
     def _begin(self, slot: Slot[R], now: float) -> None:
@@ -178,10 +182,13 @@ class Lease(Generic[R]):
         del engine.held[self]
         if isinstance(error, trio.Cancelled):
             engine.hooks.cancelled(Stage.LEASED, self.request)
-        verdict = engine.hooks.checkin(slot.resource, error)
-        engine.state.give_back(slot, verdict, engine.now())
-        if engine.outbox:
-            engine.flush()
+        verdict = Verdict.REMOVE
+        try:
+            verdict = engine.hooks.checkin(slot.resource, error)
+        finally:
+            engine.state.give_back(slot, verdict, engine.now())
+            if engine.outbox:
+                engine.flush()
 
 
 @final

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 async def open_quiet_nursery() -> AsyncGenerator[trio.Nursery]:
     """Run a nursery whose tasks end with the block.
 
-    Its tasks are the pool's: they raise nothing but what ends the program. So the block's exception need not be
-    gathered with theirs: the nursery is left without it, and Python raises it afterwards as it was.
+    Its tasks are the pool's: they are shielded, end when the pool is closed, and raise nothing but what ends the
+    program. So the block's exception need not be gathered with theirs: the nursery is left without it, and Python
+    raises it afterwards as it was.
     """
     manager = trio.open_nursery()
     nursery = await manager.__aenter__()
     try:
         yield nursery
     finally:
-        nursery.cancel_scope.cancel()
         try:
             await manager.__aexit__(None, None, None)
         except BaseExceptionGroup as group:
             first, *others = group.exceptions
-            if others:
+            if any(type(other) is not type(first) for other in others):
                 raise
             raise first from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from heapq import heappop, heappush
+from itertools import takewhile
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from ._slot import SlotState
@@ -57,6 +58,13 @@ class Rack(Generic[R]):
         self.idle[slot] = None
         self.idle.move_to_end(slot, last=self._newest_first)
 
+    def order(self, slot: Slot[R]) -> None:
+        """Move ``slot``, the last that was put here, to where it belongs by the time at which it became idle."""
+        later = list(takewhile(lambda other: other is slot or other.idle_since > slot.idle_since, reversed(self.idle)))
+        for other in reversed(later):
+            if other is not slot:
+                self.idle.move_to_end(other)
+
     def discard(self, slot: Slot[R]) -> None:
         """Take ``slot`` out, wherever it is, if it is here."""
         self.idle.pop(slot, None)
@@ -77,7 +85,7 @@ class Rack(Generic[R]):
 
     def can_lend(self) -> bool:
         """Tell whether ``take`` would find a slot."""
-        return self.oldest() is not None
+        return any(slot.state is SlotState.IDLE for slot in self.idle)
 
 
 class SharedRack(Rack[R]):
@@ -136,6 +144,17 @@ class SharedRack(Rack[R]):
 
     def resting(self) -> int:
         return len(self.idle) + len(self.barred)
+
+    def oldest(self) -> Slot[R] | None:
+        oldest = super().oldest()
+        barred = next((slot for slot in self.barred if slot.state is SlotState.IDLE), None)
+        if oldest is None or (barred is not None and barred.idle_since < oldest.idle_since):
+            return barred
+        return oldest
+
+    def __iter__(self) -> Iterator[Slot[R]]:
+        yield from self.idle
+        yield from self.barred
 
     def _least(self) -> int | None:
         while self._loads and not self.by_load[self._loads[0]]:

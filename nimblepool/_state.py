@@ -14,12 +14,13 @@ from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar, final
 
 from ._codel import NoShedding, Shedder
+from ._errors import PoolError
 from ._fleet import Fleet, Task
 from ._quota import Quota
 from ._slot import Slot, SlotState
 from ._supply import Supply
 from ._upkeep import Upkeep
-from ._verdict import Reason, Skip, Verdict
+from ._verdict import UNHEALTHY, Reason, Skip, Verdict
 from ._waiter import Refusal, Waiter, WaitQueue
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class PoolState(Generic[R]):
         self._max_waiting = inf if settings.max_waiting is None else settings.max_waiting
         self._max_uses = inf if settings.max_uses is None else settings.max_uses
         self._ping_after = inf if settings.ping_after is None else settings.ping_after
+        self._max_idle = inf if settings.max_idle is None else settings.max_idle
+        self._fresh_for = min(self._ping_after, self._max_idle)
+        """What has been idle no longer than this is lent without a second look."""
+        self._infancy = settings.backoff.base
         self.min_size = settings.min_size
         self.max_size = settings.max_size
         self.warm = 0
@@ -93,12 +98,12 @@ class PoolState(Generic[R]):
     # What clients do
 
     def lend_now(self, request: object, now: float) -> Slot[R] | None:
-        """Lend a slot if one is free. Nobody is overtaken, for a waiter and a free slot never meet.
+        """Lend a slot if one is free and nobody is overtaken.
 
         Raises:
             BaseException: what the worker's ``checkout`` raised, or put in its ``Skip``.
         """
-        if self._halted:
+        if self._halted or self.queue:
             return None
         while (slot := self._rack.take()) is not None:
             try:
@@ -119,11 +124,13 @@ class PoolState(Generic[R]):
                 if self._lend(slot):
                     self._rack.put(slot)
                 return slot
+            if slot.state is not SlotState.CLOSING:  # it is pinged or reset, and then the client's
+                return None
         return None
 
     def can_lend(self) -> bool:
-        """Tell whether something is idle; the worker may yet say no."""
-        return not self._halted and self._rack.can_lend()
+        """Tell whether something is idle and nobody waits for it; the worker may yet say no."""
+        return not self._halted and not self.queue and self._rack.can_lend()
 
     def refuse_now(self) -> None:
         """Count a client that found nothing free and did not want to wait."""
@@ -139,7 +146,7 @@ class PoolState(Generic[R]):
         self.started += 1
         if self.shut:
             self._refuse(waiter, Refusal.CLOSED)
-        elif len(self.queue) >= self._max_waiting:
+        elif len(self.queue) >= self._max_waiting + self._served_soon():
             self._refuse(waiter, Refusal.FULL)
         elif self._is_hopeless(now):
             self._refuse(waiter, Refusal.UNAVAILABLE)
@@ -150,8 +157,10 @@ class PoolState(Generic[R]):
                 self.refused += 1
                 raise
             self.queue.push(waiter)
+            if self.fleet.coming_back:
+                self._serve(now)
             self.open_more(now)
-            if waiter.deadline <= now:
+            if waiter.deadline <= now and waiter.pending:
                 self._refuse(waiter, Refusal.TIMED_OUT)
             else:
                 self._wake_by(min(waiter.deadline, self._shedder.next_review))
@@ -185,6 +194,8 @@ class PoolState(Generic[R]):
             if self._shared and self._ask_capacity(slot):
                 self.supply.leases_each = max(1, slot.capacity)
         self._route(slot, now)
+        if slot.state is SlotState.CLOSING and slot.doom in UNHEALTHY:
+            self._count_as_failure(slot, now)
         self.open_more(now)
         self._wake_by(self._upkeep.next_expiry())
 
@@ -203,9 +214,10 @@ class PoolState(Generic[R]):
         self.fleet.pinged(slot, now)
         if not alive or slot.doom is not None:
             self.retire(slot, Reason.PING, now)
-        elif self.queue and not self.paused:
+        elif self.shut or (self.queue and not self.paused):
             self._rack.discard(slot)
             self._route(slot, now)
+        self._serve(now)
         self._upkeep.became_idle(now)
         self._ping_due(now)
         self._rearm(now)
@@ -215,6 +227,9 @@ class PoolState(Generic[R]):
         if not clean:
             self._doom(slot, Reason.RESET)
         self._route(slot, now)
+        if slot.state is SlotState.IDLE:
+            self._rack.order(slot)
+        self._serve(now)
 
     def terminated(self, slot: Slot[R], now: float) -> None:
         self.fleet.terminated(slot)
@@ -225,6 +240,9 @@ class PoolState(Generic[R]):
     def retire(self, slot: Slot[R], reason: Reason, now: float) -> None:
         """See that ``slot`` is lent no more, and closed as soon as nobody has it."""
         self.fleet.retire(slot, reason)
+        self._mourn(slot, now)
+        if slot.state in {SlotState.PINGING, SlotState.RESETTING}:  # a waiter may have counted on it
+            self._serve(now)
         self.open_more(now)
 
     def resize(self, min_size: int, max_size: int, now: float) -> None:
@@ -235,6 +253,7 @@ class PoolState(Generic[R]):
         staying.sort(key=lambda slot: (slot.leases > 0, slot.state is not SlotState.OPENING, slot.idle_since))
         for slot in staying[: max(0, len(staying) - max_size)]:
             self.fleet.retire(slot, Reason.SURPLUS)
+        self._serve(now)
         self.open_more(now)
         self._rearm(now)
 
@@ -247,6 +266,7 @@ class PoolState(Generic[R]):
                 self.fleet.retire(slot, Reason.REFRESH)
             else:
                 self._upkeep.expire_at(slot, when, Reason.REFRESH, len(self.fleet.slots))
+        self._serve(now)
         self.open_more(now)
         self._rearm(now)
 
@@ -261,9 +281,11 @@ class PoolState(Generic[R]):
 
     def broadcast(self, message: object, now: float) -> None:
         """Ask the worker what ``message`` means for each idle slot."""
-        for slot in [slot for slot in self._rack if slot.state is SlotState.IDLE]:
+        for slot in list(self._rack):
+            if slot.state is not SlotState.IDLE:  # the verdict on another one has changed it, or it is pinged
+                continue
             verdict = self._hooks.message(slot.resource, message)
-            if verdict is not Verdict.OK and slot.state is SlotState.IDLE:
+            if verdict is not Verdict.OK:
                 self._rack.discard(slot)
                 self._follow(slot, verdict, now)
                 self._route(slot, now)
@@ -271,10 +293,21 @@ class PoolState(Generic[R]):
     def recount(self, now: float) -> None:
         """Ask every living resource for its capacity again, and serve whoever can be served now."""
         for slot in list(self.fleet.slots):
-            if slot.state in {SlotState.IDLE, SlotState.LEASED} and slot.doom is None:
-                self._rack.discard(slot)
-                self._ask_capacity(slot)
-                self._route(slot, now)
+            if slot.state is SlotState.LEASED or slot.state is SlotState.IDLE:
+                self._recount_one(slot, now)
+
+    def _recount_one(self, slot: Slot[R], now: float) -> None:
+        was_barred = slot.capacity == 0
+        if slot.state is SlotState.LEASED:
+            self._rack.discard(slot)
+        self._ask_capacity(slot)
+        if slot.state is SlotState.IDLE:
+            if slot.doom is None and was_barred == (slot.capacity == 0):  # it keeps its place
+                return
+            self._rack.discard(slot)
+        self._route(slot, now)
+        if slot.state is SlotState.IDLE:
+            self._rack.order(slot)
 
     def warm_up(self, size: int, now: float) -> None:
         """Open resources until there are ``size``, once; `min_size` keeps them open, and this does not."""
@@ -285,8 +318,9 @@ class PoolState(Generic[R]):
     def drain(self) -> None:
         """Let nobody in any more. Who waits is served still; a slot that nobody waits for is closed."""
         self.shut = self._halted = self._watches_idle = True
-        for slot in list(self._rack):
-            self.fleet.retire(slot, Reason.CLOSED)
+        if not self.queue:
+            for slot in [slot for slot in self._rack if slot.leases == 0]:
+                self.fleet.retire(slot, Reason.CLOSED)
 
     def close(self, now: float) -> None:
         """Let nobody in, refuse who waits, and retire every slot."""
@@ -317,6 +351,7 @@ class PoolState(Generic[R]):
             assert oldest is not None, "bug: a slot is idle too long, and none is idle"
             self.fleet.retire(oldest, Reason.IDLE)
         self._ping_due(now)
+        self._serve(now)
         self.open_more(now)
         self._rearm(now)
 
@@ -378,23 +413,48 @@ class PoolState(Generic[R]):
             self._refuse(self.queue.head(), Refusal.UNAVAILABLE)
             count -= 1
 
+    def _served_soon(self) -> float:
+        """How many waiters need not wait for a lease to end, because something is or can be opened for them."""
+        fleet = self.fleet
+        coming = fleet.coming_open + max(0, self.max_size - fleet.size)
+        return fleet.coming_back + (coming * self.supply.leases_each if coming else 0)
+
+    def _mourn(self, slot: Slot[R], now: float) -> None:
+        """If ``slot`` has died young and unused, back off as if it could not have been opened."""
+        young = slot.uses == 0 and now - slot.opened_at < self._infancy
+        if young and slot.state is SlotState.CLOSING and slot.doom in {Reason.DIED, Reason.PING, Reason.RESET}:
+            self._count_as_failure(slot, now)
+
+    def _count_as_failure(self, slot: Slot[R], now: float) -> None:
+        self.supply.relapsed(PoolError(f"a new resource was lost before its first use: {slot.doom}"), now)
+
     # Lending
 
     def _approve(self, slot: Slot[R], request: object, now: float) -> bool:
         """Tell whether ``slot``, out of the rack, may be lent for ``request``; if not, it has been sent its way."""
         if now >= slot.expires_at:
             self.retire(slot, slot.expiry, now)
-        elif slot.leases == 0 and now - slot.checked_at >= self._ping_after:
+            return False
+        if slot.leases == 0 and now - slot.idle_since > self._fresh_for and self._is_stale(slot, now):
+            return False
+        if not self._hooks.judges_checkout:
+            return True
+        verdict = self._hooks.checkout(slot.resource, request)
+        if verdict is Verdict.OK or (verdict is Verdict.RESET and slot.reset_at_use == slot.uses):
+            return True
+        self._follow(slot, verdict, now)
+        self._route(slot, now)
+        return False
+
+    def _is_stale(self, slot: Slot[R], now: float) -> bool:
+        """Tell whether ``slot`` was idle for too long to be lent as it is; if so, it has been sent its way."""
+        if now - slot.idle_since > self._max_idle and len(self.fleet.slots) > self._least_size:
+            self.retire(slot, Reason.IDLE, now)
+            return True
+        if now - slot.checked_at > self._ping_after:
             self._rack.put_back(slot)
             self.fleet.ping(slot)
-        elif not self._hooks.judges_checkout:
             return True
-        else:
-            verdict = self._hooks.checkout(slot.resource, request)
-            if verdict is Verdict.OK or (verdict is Verdict.RESET and slot.reset_at_use == slot.uses):
-                return True
-            self._follow(slot, verdict, now)
-            self._route(slot, now)
         return False
 
     def _lend(self, slot: Slot[R]) -> bool:
@@ -411,8 +471,8 @@ class PoolState(Generic[R]):
         return False
 
     def _serve(self, now: float) -> None:
-        """Lend whatever is free to whoever waits."""
-        while self.queue and (slot := self._rack.take()) is not None:
+        """Lend what is free to who waits, but for those for whom enough is being pinged or reset."""
+        while not self.paused and len(self.queue) > self.fleet.coming_back and (slot := self._rack.take()) is not None:
             self._route(slot, now)
 
     def _route(self, slot: Slot[R], now: float) -> None:
@@ -422,13 +482,14 @@ class PoolState(Generic[R]):
             if slot.leases < slot.capacity:
                 self._offer(slot, now)
             elif slot.leases == 0:
-                self._rack.put(slot)
+                self._shelve(slot, now)
         elif slot.leases > 0:
             self._keep_from_lending(slot)
         elif slot.doom is None:
             self.fleet.reset(slot)
         else:
             self.fleet.close(slot)
+            self._mourn(slot, now)
             self.open_more(now)
 
     def _keep_from_lending(self, slot: Slot[R]) -> None:
@@ -446,14 +507,17 @@ class PoolState(Generic[R]):
             try:
                 approved = self._approve(slot, waiter.request, now)
             except Skip as skip:
-                self._refuse(waiter, skip.error)
+                self._refuse(waiter, skip)
                 continue
-            except Exception as error:  # noqa: BLE001 - it is the client's
+            except BaseException as error:  # noqa: BLE001 - it is the client's
                 self._refuse(waiter, error)
                 self.retire(slot, Reason.FAILED, now)
                 return
             if not approved or not self._grant(waiter, slot, now):
                 return
+        self._shelve(slot, now)
+
+    def _shelve(self, slot: Slot[R], now: float) -> None:
         self._rack.put(slot)
         if self._watches_idle and slot.leases == 0:
             self._became_idle(slot, now)
@@ -480,14 +544,14 @@ class PoolState(Generic[R]):
         """Settle ``waiter`` without a lease, and enter it in the books."""
         if waiter.pending:
             self.queue.remove(waiter)
-        waiter.outcome = outcome
+        waiter.outcome = outcome.error if isinstance(outcome, Skip) else outcome
         self.outbox.append(waiter)
         match outcome:
             case Refusal.TIMED_OUT:
                 self.timed_out += 1
             case Refusal.FULL | Refusal.SHED:
                 self.shed += 1
-            case Refusal.CLOSED:
+            case Refusal.CLOSED | Skip():
                 self.refused += 1
             case _:
                 self.failed += 1

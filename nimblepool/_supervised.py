@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Self, TypeVar, final
 
 import trio
@@ -28,15 +29,17 @@ class SupervisedLease(Lease[R]):
 
     def __init__(self, engine: Engine[R], request: object, timeout: float) -> None:
         super().__init__(engine, request, timeout)
-        self._asked_at = engine.now()
+        self._asked_at = inf
         self._scope = trio.CancelScope()
 
     async def __aenter__(self) -> Self:
+        self._asked_at = self._engine.now()
         await super().__aenter__()
         self._scope.__enter__()
         return self
 
     def enter_now(self) -> None:
+        self._asked_at = self._engine.now()
         super().enter_now()
         self._scope.__enter__()
 

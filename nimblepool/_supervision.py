@@ -78,13 +78,13 @@ class Supervision(Generic[R]):
 
     def next_due(self) -> float:
         """Return when the next lease is overdue, or infinity."""
-        return next(iter(self._timed.values()), inf)
+        return -inf if self._lost else next(iter(self._timed.values()), inf)
 
     def tick(self, now: float) -> None:
         """Take back what is overdue or lost."""
         while self._lost:
             self._take_back(self._lost.popleft())
-        while self.next_due() <= now:
+        while self._timed and next(iter(self._timed.values())) <= now:
             key, _ = self._timed.popitem(last=False)
             if (lease := _lease_of(key)) is not None:
                 self._cut_short(lease)

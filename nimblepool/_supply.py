@@ -35,6 +35,7 @@ class Supply:
         self._rng = rng
         self._ramp: float = max_opening
         self._rounds = 0
+        self._before_success = (0, 0)
         self.failures = 0
         """Failures in a row."""
         self.last_error: BaseException | None = None
@@ -55,6 +56,7 @@ class Supply:
         return "half-open" if now >= self.retry_at else "open"
 
     def succeeded(self) -> None:
+        self._before_success = (self.failures, self._rounds)
         self.failures = 0
         self._rounds = 0
         self.retry_at = -inf
@@ -68,3 +70,10 @@ class Supply:
         if now >= self.retry_at:
             self._rounds += 1
             self.retry_at = now + self._backoff.delay(self._rounds, self._rng)
+
+    def relapsed(self, error: BaseException, now: float) -> None:
+        """Count the last success as a failure: what was opened was lost at once."""
+        failures, rounds = self._before_success
+        self.failures = max(self.failures, failures)
+        self._rounds = max(self._rounds, rounds)
+        self.failed(error, now)

@@ -31,8 +31,8 @@ class Refusal(Enum):
 class Client(Protocol[R]):
     """Whom a waiter waits for."""
 
-    def granted(self, slot: Slot[R], now: float) -> None:
-        """Take the slot that was granted at ``now``."""
+    def granted(self, slot: Slot[R], waiter: Waiter[R]) -> None:
+        """Take the slot that was granted to ``waiter``."""
         ...
 
 
@@ -89,8 +89,7 @@ class WaitQueue(Generic[R]):
         waiter.pending = True
         self._waiters[waiter] = None
         if waiter.deadline == waiter.since + self._default_timeout:
-            while self._lane and not self._lane[0].pending:
-                self._lane.popleft()
+            self._prune_lane()
             self._lane.append(waiter)
         elif waiter.deadline < inf:
             heappush(self._heap, (waiter.deadline, next(self._serial), waiter))
@@ -102,8 +101,7 @@ class WaitQueue(Generic[R]):
 
     def next_deadline(self) -> float:
         """Return when the next waiter expires, or infinity."""
-        while self._lane and not self._lane[0].pending:
-            self._lane.popleft()
+        self._prune_lane()
         while self._heap and not self._heap[0][2].pending:
             heappop(self._heap)
         return min(
@@ -118,6 +116,12 @@ class WaitQueue(Generic[R]):
                 yield self._lane[0]
             else:
                 yield self._heap[0][2]
+
+    def _prune_lane(self) -> None:
+        while self._lane and not self._lane[0].pending:
+            self._lane.popleft()
+        if len(self._lane) > 2 * len(self._waiters) + 64:
+            self._lane = deque(waiter for waiter in self._lane if waiter.pending)
 
     def _compact(self) -> None:
         if len(self._heap) > 2 * len(self._waiters) + 64:

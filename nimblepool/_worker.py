@@ -84,8 +84,8 @@ class PoolWorker(Generic[R]):
     def capacity(self, resource: R) -> int:
         """How many leases ``resource`` carries at a time; the default is 1.
 
-        If overridden, the resource is shared: it is asked again at every lease and every checkin, and whenever the
-        client calls ``lease.refresh_capacity()``. At 0 it takes no new lease.
+        If overridden, the resource is shared: it is asked again at every lease and every checkin, and at
+        ``pool.refresh_capacity()``. At 0 it takes no new lease; leases that are out may end.
         """
         return 1
 
