@@ -5,10 +5,17 @@ from __future__ import annotations
 import logging
 import random
 from math import inf
-from typing import TYPE_CHECKING, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar, final
 
 import trio
-from trio.lowlevel import Abort, cancel_shielded_checkpoint, current_clock, reschedule, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    cancel_shielded_checkpoint,
+    current_clock,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
 
 from ._crew import Crew
 from ._diagnosis import closed, describe, explain
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
     from ._worker import PoolWorker
 
 R = TypeVar("R")
+P = ParamSpec("P")
 logger = logging.getLogger("nimblepool")
 
 
@@ -45,7 +53,8 @@ class Engine(Generic[R]):
     """One pool at work: the state, the leases that are out, the keeper, and the tasks that run callbacks.
 
     Every event follows one pattern: tell the state, then `flush`, which empties the outbox. No method but the ones that
-    say so waits, so that nothing can come between the two.
+    say so waits, so that nothing can come between the two; and Ctrl-C is held back meanwhile, as in trio's own
+    primitives, for an exception in the midst of a change would leave it half done.
 
     Invariants:
         held lists the leases that are held, the oldest first; those that were acquired by weak reference
@@ -127,6 +136,7 @@ class Engine(Generic[R]):
         """How long leases may last once the pool closes, in seconds."""
         return DEFAULT_CLOSE_GRACE if self.settings.close_grace is None else self.settings.close_grace
 
+    @enable_ki_protection
     def begin_closing(self) -> bool:
         """Lend to nobody, and close what is not leased; false if that has been done."""
         if self._closing:
@@ -194,16 +204,14 @@ class Engine(Generic[R]):
             PoolError: `CheckoutTimeout`, `PoolClosed`, `PoolOverloaded` or `PoolUnavailable`.
             BaseException: what the worker's ``enqueue`` or ``checkout`` raised.
         """
-        now = self.now()
-        waiter: Waiter[R] = Waiter(lease.request, now, now + lease.timeout, lease)
-        self.state.enqueue(waiter, now)
-        self.flush()
+        waiter = self._enqueue(lease)
 
+        @enable_ki_protection
         def give_up(_: object) -> Abort:
             self.state.abandon(waiter)
             self.flush()
             self.hooks.cancelled(Stage.QUEUED, waiter.request)
-            self.audience.tell("cancelled", self.now() - now)
+            self.audience.tell("cancelled", self.now() - waiter.since)
             return Abort.SUCCEEDED
 
         if waiter.pending:
@@ -220,19 +228,37 @@ class Engine(Generic[R]):
                     outcome
                 )  # its traceback has this frame: no cycle, or what it refers to lives until the collector runs
 
+    @enable_ki_protection
+    def _enqueue(self, lease: Lease[R]) -> Waiter[R]:
+        now = self.now()
+        waiter: Waiter[R] = Waiter(lease.request, now, now + lease.timeout, lease)
+        try:
+            self.state.enqueue(waiter, now)
+        finally:
+            self.flush()
+        return waiter
+
+    @enable_ki_protection
+    def tell(self, event: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Tell the state of an event, and do what it decides."""
+        event(*args, **kwargs)
+        self.flush()
+
+    @enable_ki_protection
     def refuse_now(self) -> PoolError:
         """Count a client that does not want to wait, and return the error for it."""
         self.state.refuse_now()
         return closed(self) if self.state.shut else NoneIdle(f"pool {self.name!r}: nothing is idle; {describe(self)}")
 
+    @enable_ki_protection
     def retire(self, slot: Slot[R], reason: Reason) -> None:
-        self.state.retire(slot, reason, self.now())
-        self.flush()
+        self.tell(self.state.retire, slot, reason, self.now())
 
     def evict(self, slot: Slot[R]) -> None:
         """Close an idle resource in favour of another pool."""
         self.retire(slot, Reason.EVICTED)
 
+    @enable_ki_protection
     def reconsider(self) -> None:
         """Open what is needed, now that there is room."""
         self.state.open_more(self.now())
@@ -243,6 +269,7 @@ class Engine(Generic[R]):
         """Whether anybody holds a lease or waits for one."""
         return bool(self.held or self.state.queue)
 
+    @enable_ki_protection
     def replace(self, slot: Slot[R], resource: R) -> None:
         """Put another resource into ``slot``, and watch that one."""
         slot.resource = resource
@@ -253,6 +280,7 @@ class Engine(Generic[R]):
 
     # What became of callbacks
 
+    @enable_ki_protection
     def opened(self, slot: Slot[R], resource: R, took: float) -> None:
         before = self._breaker()
         self.state.opened(slot, resource, self.now())
@@ -262,6 +290,7 @@ class Engine(Generic[R]):
         self.audience.tell("open", took)
         self._tell_breaker(before)
 
+    @enable_ki_protection
     def open_failed(self, slot: Slot[R], error: BaseException, took: float) -> None:
         stopped = slot.doom is not None
         before = self._breaker()
@@ -272,6 +301,7 @@ class Engine(Generic[R]):
             self.audience.tell("open_failed", error, took)
             self._tell_breaker(before)
 
+    @enable_ki_protection
     def pinged(self, slot: Slot[R], error: BaseException | None) -> None:
         failed = error is not None and slot.doom is None
         self.state.pinged(slot, self.now(), alive=error is None)
@@ -280,6 +310,7 @@ class Engine(Generic[R]):
             logger.info("pool %r: ping failed, the resource is removed: %r", self.name, error)
             self.audience.tell("ping_failed", error)
 
+    @enable_ki_protection
     def was_reset(self, slot: Slot[R], error: BaseException | None) -> None:
         failed = error is not None and slot.doom is None
         self.state.was_reset(slot, self.now(), clean=error is None)
@@ -288,6 +319,7 @@ class Engine(Generic[R]):
             logger.warning("pool %r: reset failed, the resource is removed: %r", self.name, error)
             self.audience.tell("reset_failed", error)
 
+    @enable_ki_protection
     def died(self, slot: Slot[R], error: Exception | None) -> None:
         if slot.state in {SlotState.CLOSING, SlotState.CLOSED}:
             return
@@ -297,6 +329,7 @@ class Engine(Generic[R]):
         self.retire(slot, Reason.DIED)
         self.audience.tell("died", error)
 
+    @enable_ki_protection
     def terminated(self, slot: Slot[R]) -> None:
         now = self.now()
         self.state.terminated(slot, now)
@@ -353,11 +386,15 @@ class Engine(Generic[R]):
             while True:
                 with trio.CancelScope(deadline=self._next_due()) as self._nap:
                     await trio.sleep_forever()
-                before = self._breaker()
-                self.state.tick(self.now())
-                self.supervision.tick(self.now())
-                self.flush()
-                self._tell_breaker(before)
+                self._tick()
+
+    @enable_ki_protection
+    def _tick(self) -> None:
+        before = self._breaker()
+        self.state.tick(self.now())
+        self.supervision.tick(self.now())
+        self.flush()
+        self._tell_breaker(before)
 
     def _next_due(self) -> float:
         return min(self.state.alarm, self.supervision.next_due())

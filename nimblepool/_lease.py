@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Generic, Self, TypeVar, final
 
 import trio
-from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task
+from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
 
 from ._errors import LeaseExpired
 from ._verdict import Reason, Stage, Verdict
@@ -139,6 +139,7 @@ class Lease(Generic[R]):
         self.request = waiter.request
         self._begin(slot, waiter.settled_at)
 
+    @enable_ki_protection
     def forfeit(self, fate: Exception, reason: Reason) -> None:
         """End the lease from the pool's side; the resource is closed as soon as no other lease is on it."""
         self._fate = fate
@@ -154,6 +155,7 @@ class Lease(Generic[R]):
             raise self._fate or LeaseExpired(f"this lease of pool {self._engine.name!r} has ended; check out another")
         return self._slot
 
+    @enable_ki_protection
     def _take(self) -> bool:
         """Begin the lease if a slot is free."""
         if self._task is not None:
@@ -175,6 +177,7 @@ class Lease(Generic[R]):
         self._since = now
         self._engine.held[self] = None
 
+    @enable_ki_protection
     def _end(self, error: BaseException | None) -> None:
         engine = self._engine
         slot = self._held_slot()

@@ -156,8 +156,7 @@ class Pool(Generic[R]):
         smallest = engine.state.min_size if min_size is None else min_size
         largest = engine.state.max_size if max_size is None else max_size
         check_sizes(smallest, largest)
-        engine.state.resize(smallest, largest, engine.now())
-        engine.flush()
+        engine.tell(engine.state.resize, smallest, largest, engine.now())
 
     def refresh(self, spread: float = 0.0) -> None:
         """Retire every present resource, one after the other over ``spread`` seconds.
@@ -167,27 +166,23 @@ class Pool(Generic[R]):
         check_seconds("spread", spread)
         if spread == inf:
             raise ValueError("spread must be finite")
-        self._engine.state.refresh(spread, self._engine.now())
-        self._engine.flush()
+        self._engine.tell(self._engine.state.refresh, spread, self._engine.now())
 
     def pause(self) -> None:
         """Lend nothing until `resume`: checkouts queue, under their deadlines. Leases go on."""
-        self._engine.state.pause()
+        self._engine.tell(self._engine.state.pause)
 
     def resume(self) -> None:
         """End a `pause` and serve who waits."""
-        self._engine.state.resume(self._engine.now())
-        self._engine.flush()
+        self._engine.tell(self._engine.state.resume, self._engine.now())
 
     def broadcast(self, message: object) -> None:
         """Hand ``message`` to the worker's ``message`` for every idle resource, and follow the verdicts."""
-        self._engine.state.broadcast(message, self._engine.now())
-        self._engine.flush()
+        self._engine.tell(self._engine.state.broadcast, message, self._engine.now())
 
     def refresh_capacity(self) -> None:
         """Ask the worker for the capacity of every resource again, because it changed while nobody used them."""
-        self._engine.state.recount(self._engine.now())
-        self._engine.flush()
+        self._engine.tell(self._engine.state.recount, self._engine.now())
 
     async def drain(self) -> None:
         """Refuse new checkouts, serve those that wait, and return when the last lease has ended.
