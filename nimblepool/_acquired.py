@@ -50,10 +50,11 @@ class AcquiredLease(Lease[R]):
         self._engine.supervision.acquired(self, now - self._asked_at)
 
     def _end(self, error: BaseException | None) -> None:
-        self._engine.supervision.released(self, error)
+        used = self.held_for
         held = self._engine.held
         held[self] = held.pop(self.ref)
         super()._end(error)
+        self._engine.supervision.released(self, used, error)
 
 
 @final

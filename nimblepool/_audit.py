@@ -29,10 +29,9 @@ def audit(state: PoolState[R], now: float) -> None:
 
 
 def _audit_books(state: PoolState[R]) -> None:
-    settled = state.direct + state.waited + state.timed_out + state.shed
-    settled += state.cancelled + state.refused + state.failed
-    assert state.started == settled + len(state.queue), (
-        f"{state.started} checkouts were started, but {settled} are settled and {len(state.queue)} wait"
+    books = state.books
+    assert books.started == books.settled() + len(state.queue), (
+        f"{books.started} checkouts were started, but {books.settled()} are settled and {len(state.queue)} wait"
     )
     fleet = state.fleet
     open_now = len(fleet.slots) - fleet.opening
@@ -83,16 +82,16 @@ def _belongs_in_rack(slot: Slot[R]) -> bool:
 
 def _audit_queue(state: PoolState[R], now: float) -> None:
     queue = state.queue
-    if len(queue) > state.fleet.coming_back and not state.paused:
+    if len(queue) > state.fleet.coming_back and not state.sizing.paused:
         assert not state.fleet.rack.can_lend(), f"{len(queue)} clients wait beside a slot that can be lent"
-        assert not state.shut or state.fleet.slots or state.supply.failures, "clients wait for nothing"
+        assert not state.sizing.shut or state.fleet.slots or state.supply.failures, "clients wait for nothing"
     since = [waiter.since for waiter in queue]
     assert since == sorted(since), "the queue is out of order"
     assert all(waiter.pending and waiter.slot is None for waiter in queue), "a settled waiter is queued"
     for rack in _racks(state):
         for load, bucket in rack.by_load.items():
             assert all(slot.leases == load for slot in bucket), f"the bucket of load {load} holds other slots"
-    unserved = queue and state.fleet.size < state.max_size and not state.paused
+    unserved = queue and state.fleet.size < state.sizing.max_size and not state.sizing.paused
     if unserved and not state.fleet.opening and not state.fleet.coming_back and not state.fleet.retired:
         assert state.alarm <= state.supply.retry_at or now >= state.supply.retry_at, "nobody opens for who waits"
 

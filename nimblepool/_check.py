@@ -35,3 +35,9 @@ def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         choices = " or ".join(repr(choice) for choice in allowed)
         raise ValueError(f"{name} must be {choices}, not {value!r}")
+
+
+def check_type(name: str, value: object, kind: type) -> None:
+    """Raise unless ``value`` is an instance of ``kind``."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {kind.__name__}, not {value!r}")

@@ -50,6 +50,11 @@ _PATIENCE: Final = 2 * (_DEFAULTS.init_timeout + _DEFAULTS.ping_timeout + _DEFAU
 """Seconds in which a checkout succeeds if all callbacks meet their deadlines."""
 
 
+@final
+class BrokenContractError(AssertionError):
+    """A worker broke a rule; told apart from the assertions of the worker's own."""
+
+
 async def check_worker(worker: PoolWorker[R], *, request: object = None, cycles: int = 3) -> None:
     """Try out whether ``worker`` keeps to what `PoolWorker` says, and say what to do if it does not.
 
@@ -81,8 +86,8 @@ async def check_worker(worker: PoolWorker[R], *, request: object = None, cycles:
     _check_books(pool)
 
 
-def _broken(worker: PoolWorker[R], callback: str, rule: str, remedy: str) -> AssertionError:
-    return AssertionError(f"{type(worker).__name__}.{callback} {rule}; {remedy}")
+def _broken(worker: PoolWorker[R], callback: str, rule: str, remedy: str) -> BrokenContractError:
+    return BrokenContractError(f"{type(worker).__name__}.{callback} {rule}; {remedy}")
 
 
 def _check_books(pool: Pool[R]) -> None:
@@ -202,10 +207,12 @@ class _Alone(Generic[R]):
                 raise
 
     def _check_capacity(self, resource: R) -> None:
-        ask: Callable[[], object] = lambda: self._worker.capacity(resource)  # its author may not check types
-        capacity = self._decide("capacity", ask)
-        if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 0:
-            raise self._broken("capacity", f"returned {capacity!r}", "return how many leases it carries, an int >= 0")
+        capacity = self._decide("capacity", lambda: self._worker.capacity(resource))
+        try:
+            check_count("capacity", capacity, least=0)
+        except (TypeError, ValueError) as error:
+            remedy = "return how many leases it carries, an int >= 0"
+            raise self._broken("capacity", f"returned {capacity!r}", remedy) from error
         if capacity == 0:
             raise self._broken(
                 "capacity", "returned 0 for a fresh resource", "no client would be served: return 1 or more"
@@ -215,6 +222,8 @@ class _Alone(Generic[R]):
         """Broadcast a message of which the worker knows nothing: it may raise, but not answer nonsense."""
         try:
             verdict = self._timed("message", lambda: self._worker.message(resource, None))
+        except BrokenContractError:
+            raise
         except Exception:  # noqa: BLE001 - what messages there are is the worker's affair
             return
         self._check_verdict("message", verdict)
@@ -246,7 +255,7 @@ class _Alone(Generic[R]):
         """Return what ``call`` returns."""
         try:
             return self._timed(callback, call)
-        except AssertionError:
+        except BrokenContractError:
             raise
         except Skip as skip:
             raise self._refused(callback, skip.error) from skip
@@ -257,7 +266,7 @@ class _Alone(Generic[R]):
                 callback, f"raised {error!r}", "that costs a resource: catch it, and return an answer"
             ) from error
 
-    def _refused(self, callback: str, error: BaseException) -> AssertionError:
+    def _refused(self, callback: str, error: BaseException) -> BrokenContractError:
         return self._broken(
             callback,
             f"refused the request {self._request!r} with {error!r}",
@@ -320,13 +329,13 @@ class _Alone(Generic[R]):
                     raise self._broken(callback, "is a plain function", "write it as 'async def'")
                 answer: T = await awaitable
                 return answer
-        except AssertionError:
+        except BrokenContractError:
             raise
         except Exception as error:
             raise self._broken(callback, f"raised {error!r}", remedy) from error
         raise self._broken(callback, f"took longer than {timeout:g} s, its default deadline", remedy)
 
-    def _broken(self, callback: str, rule: str, remedy: str) -> AssertionError:
+    def _broken(self, callback: str, rule: str, remedy: str) -> BrokenContractError:
         return _broken(self._worker, callback, rule, remedy)
 
 
@@ -449,7 +458,7 @@ class _Recorder(PoolWorker[R]):
 
     def __init__(self, worker: PoolWorker[R]) -> None:
         self._worker = worker
-        self._faults: list[AssertionError] = []
+        self._faults: list[BrokenContractError] = []
         self._opened: list[R] = []
         self._terminated: Counter[int] = Counter()
         """How often each was terminated, by its ``id``: ``_opened`` sees that there is no other with the same."""
@@ -470,7 +479,7 @@ class _Recorder(PoolWorker[R]):
             times = self._terminated[id(resource)]
             assert times == 1, f"bug: {resource!r} was terminated {times} times"
 
-    def broken(self, callback: str, rule: str, remedy: str) -> AssertionError:
+    def broken(self, callback: str, rule: str, remedy: str) -> BrokenContractError:
         return _broken(self._worker, callback, rule, remedy)
 
     async def init(self) -> R:

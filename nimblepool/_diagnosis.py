@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
-from ._errors import CheckoutTimeout, PoolClosed, PoolError, PoolOverloaded, PoolUnavailable
+from ._errors import CheckoutTimeout, NoneIdle, PoolClosed, PoolError, PoolOverloaded, PoolUnavailable
 from ._waiter import Refusal
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ def explain(engine: Engine[R], waiter: Waiter[R], refusal: Refusal) -> PoolError
     match refusal:
         case Refusal.TIMED_OUT:
             return _timed_out(engine, waiter.deadline - waiter.since)
+        case Refusal.NOTHING_IDLE:
+            return NoneIdle(f"{_head(engine)} nothing is idle; {describe(engine)}")
         case Refusal.FULL:
             return PoolOverloaded(f"{_head(engine)} max_waiting is reached; {describe(engine)}")
         case Refusal.SHED:

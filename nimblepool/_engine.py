@@ -18,8 +18,7 @@ from trio.lowlevel import (
 )
 
 from ._crew import Crew
-from ._diagnosis import closed, describe, explain
-from ._errors import NoneIdle, PoolError
+from ._diagnosis import closed, explain
 from ._hooks import Hooks
 from ._lease import Lease
 from ._observer import Audience
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from ._acquired import AcquiredLease
     from ._breaker import BreakerState
+    from ._errors import PoolError
     from ._options import Settings
     from ._quota import Quota
     from ._slot import Slot
@@ -174,7 +174,7 @@ class Engine(Generic[R]):
     async def wait_ready(self, count: int) -> None:
         """Wait until ``count`` resources are open; see `Pool.wait_ready`."""
         state = self.state
-        failures = state.open_failures
+        failures = state.books.open_failures
         self._wanted.append(count)
         state.warm_up(max(self._wanted), self.now())
         self.flush()
@@ -182,15 +182,15 @@ class Engine(Generic[R]):
             await self._until(
                 lambda: (
                     state.fleet.living >= count
-                    or state.shut
-                    or (state.open_failures > failures and self.settings.on_open_failure == "raise")
+                    or state.sizing.shut
+                    or (state.books.open_failures > failures and self.settings.on_open_failure == "raise")
                 )
             )
         finally:
             self._wanted.remove(count)
             state.warm_up(max(self._wanted, default=0), self.now())
             self.flush()
-        if state.shut:
+        if state.sizing.shut:
             raise closed(self)
         if state.fleet.living < count:
             raise explain(self, Waiter(None, self.now(), inf), Refusal.UNAVAILABLE)
@@ -247,8 +247,9 @@ class Engine(Generic[R]):
     @enable_ki_protection
     def refuse_now(self) -> PoolError:
         """Count a client that does not want to wait, and return the error for it."""
-        self.state.refuse_now()
-        return closed(self) if self.state.shut else NoneIdle(f"pool {self.name!r}: nothing is idle; {describe(self)}")
+        refusal = Refusal.CLOSED if self.state.sizing.shut else Refusal.NOTHING_IDLE
+        self.state.refuse_now(refusal)
+        return explain(self, Waiter(None, self.now(), inf), refusal)
 
     @enable_ki_protection
     def retire(self, slot: Slot[R], reason: Reason) -> None:

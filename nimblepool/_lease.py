@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from math import inf
-from typing import TYPE_CHECKING, Generic, Self, TypeVar, final
+from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast, final
 
 import trio
 from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
@@ -183,7 +183,7 @@ class Lease(Generic[R]):
         slot = self._held_slot()
         self._slot = None
         del engine.held[self]
-        if isinstance(error, trio.Cancelled):
+        if error is not None and _is_cancellation(error):
             engine.hooks.cancelled(Stage.LEASED, self.request)
         verdict = Verdict.REMOVE
         try:
@@ -192,6 +192,14 @@ class Lease(Generic[R]):
             engine.state.give_back(slot, verdict, engine.now())
             if engine.outbox:
                 engine.flush()
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Whether ``error`` is a cancellation, or what a nursery makes of several."""
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return all(map(_is_cancellation, group.exceptions))
+    return isinstance(error, trio.Cancelled)
 
 
 @final

@@ -64,13 +64,9 @@ class PoolObserver:
 class Audience:
     """The observers of one pool."""
 
-    def __init__(self, pool: str, observers: Iterable[object]) -> None:
+    def __init__(self, pool: str, observers: Iterable[PoolObserver]) -> None:
         self._pool = pool
-        self._observers: list[PoolObserver] = []
-        for observer in observers:
-            if not isinstance(observer, PoolObserver):
-                raise TypeError(f"observers must be instances of PoolObserver, not {observer!r}")
-            self._observers.append(observer)
+        self._observers = list(observers)
 
     def __bool__(self) -> bool:
         return bool(self._observers)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypedDict, final
+from typing import Literal, TypedDict, final
 
 from ._backoff import Backoff
 from ._breaker import CircuitBreaker
-from ._check import check_choice, check_count, check_optional_seconds, check_seconds
+from ._check import check_choice, check_count, check_optional_seconds, check_seconds, check_type
 from ._codel import CoDel
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ._observer import PoolObserver
+from ._observer import PoolObserver
 
 
 class PoolOptions(TypedDict, total=False):
@@ -112,6 +109,8 @@ class Settings:
     observers: Iterable[PoolObserver] = ()
 
     def __post_init__(self) -> None:
+        check_type("name", self.name, str)
+        check_type("strict_size", self.strict_size, bool)
         check_sizes(self.min_size, self.max_size)
         check_choice("order", self.order, ("lifo", "fifo"))
         check_choice("on_open_failure", self.on_open_failure, ("raise", "wait"))
@@ -144,13 +143,16 @@ class Settings:
             check_seconds(name, getattr(self, name), zero=False)
 
     def _check_parts(self) -> None:
-        for name, value, kind in (
-            ("backoff", self.backoff, Backoff),
-            ("breaker", self.breaker, CircuitBreaker | None),
-            ("shedding", self.shedding, CoDel | None),
-        ):
-            if not isinstance(value, kind):
-                raise TypeError(f"{name} must be {kind!r}, not {value!r}")
+        check_type("backoff", self.backoff, Backoff)
+        if self.breaker is not None:
+            check_type("breaker", self.breaker, CircuitBreaker)
+        if self.shedding is not None:
+            check_type("shedding", self.shedding, CoDel)
+        check_type("observers", self.observers, Iterable)
+        observers = tuple(self.observers)
+        for observer in observers:
+            check_type("each of observers", observer, PoolObserver)
+        object.__setattr__(self, "observers", observers)
 
 
 def check_sizes(min_size: int, max_size: int) -> None:

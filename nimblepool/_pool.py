@@ -139,11 +139,11 @@ class Pool(Generic[R]):
             PoolUnavailable: opening one failed and ``on_open_failure`` is ``"raise"``.
             PoolClosed: the pool was closed meanwhile.
         """
-        state = self._engine.state
-        count = max(1, state.min_size) if n is None else n
+        sizing = self._engine.state.sizing
+        count = max(1, sizing.min_size) if n is None else n
         check_count("n", count, least=1)
-        if count > state.max_size:
-            raise ValueError(f"n must be at most max_size ({state.max_size}), not {count}")
+        if count > sizing.max_size:
+            raise ValueError(f"n must be at most max_size ({sizing.max_size}), not {count}")
         await self._engine.wait_ready(count)
 
     def resize(self, *, min_size: int | None = None, max_size: int | None = None) -> None:
@@ -153,8 +153,8 @@ class Pool(Generic[R]):
             ValueError: the new limits are not ``0 <= min_size <= max_size`` and ``max_size >= 1``.
         """
         engine = self._engine
-        smallest = engine.state.min_size if min_size is None else min_size
-        largest = engine.state.max_size if max_size is None else max_size
+        smallest = engine.state.sizing.min_size if min_size is None else min_size
+        largest = engine.state.sizing.max_size if max_size is None else max_size
         check_sizes(smallest, largest)
         engine.tell(engine.state.resize, smallest, largest, engine.now())
 

@@ -96,7 +96,7 @@ class Budget:
 
     def _feed(self, share: Share) -> bool:
         """Serve the first of the hungry; false if there is no room for it."""
-        if share.engine.state.would_open(share.engine.now()):
+        if share.engine.state.sizing.would_open(share.engine.now()):
             if self.used >= self.max_total:
                 self._evict_for(share)
             if self.used >= self.max_total:  # nothing to evict, or it counts until it is closed
@@ -142,7 +142,7 @@ class Share(Quota):
     @property
     def can_spare(self) -> bool:
         """Whether the pool has more resources than it keeps unasked."""
-        return self.size > self.engine.state.min_size
+        return self.size > self.engine.state.sizing.min_size
 
     @property
     def size(self) -> int:

@@ -13,10 +13,12 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar, final
 
+from ._books import Books
 from ._codel import NoShedding, Shedder
 from ._errors import PoolError
 from ._fleet import Fleet, Task
 from ._quota import Quota
+from ._sizing import Sizing
 from ._slot import Slot, SlotState
 from ._supply import Supply
 from ._upkeep import Upkeep
@@ -31,15 +33,16 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+_DEATHS = frozenset({Reason.DIED, Reason.PING, Reason.RESET})
+
 
 @final
 class PoolState(Generic[R]):
     """Slots, queue and books of one pool.
 
     Invariants, after every event:
-        no pending waiter beside a slot that can be lent, unless the pool is paused
-        the fleet grows only while it is smaller than max_size
-        started = direct + waited + timed_out + shed + cancelled + refused + failed + len(queue)
+        no pending waiter beside a slot that can be lent, unless the pool is paused, or a slot is being pinged or reset
+            for each waiter
         alarm <= next_due()
     """
 
@@ -56,19 +59,10 @@ class PoolState(Generic[R]):
         self._fresh_for = min(self._ping_after, self._max_idle)
         """What has been idle no longer than this is lent without a second look."""
         self._infancy = settings.backoff.base
-        self.min_size = settings.min_size
-        self.max_size = settings.max_size
-        self.warm = 0
-        """How many resources ``wait_ready`` asks for."""
-        self.paused = False
-        self.shut = False
-        """Nothing new is lent or queued (draining, closing or closed)."""
-        self._halted = False
-        """Paused or shut: nothing is lent without queueing."""
-
         self._quota = Quota() if quota is None else quota
+
+        self.books = Books()
         self.fleet: Fleet[R] = Fleet(settings, shared=hooks.shared, quota=self._quota)
-        self._rack = self.fleet.rack
         self.queue: WaitQueue[R] = WaitQueue(inf if settings.checkout_timeout is None else settings.checkout_timeout)
         self.supply = Supply(
             max_opening=inf if settings.max_opening is None else settings.max_opening,
@@ -77,21 +71,15 @@ class PoolState(Generic[R]):
             shared=hooks.shared,
             rng=rng,
         )
+        self.sizing: Sizing[R] = Sizing(settings, self.fleet, self.queue, self.supply)
+        self._rack = self.fleet.rack
         self._upkeep: Upkeep[R] = Upkeep(settings, self._rack, rng)
         self._watches_idle = self._upkeep.patience < inf or self._quota.limited
         self._shedder = NoShedding() if settings.shedding is None else Shedder(settings.shedding, now)
-
-        self.started = 0
-        self.direct = 0
-        self.waited = 0
-        self.timed_out = 0
-        self.shed = 0
-        self.cancelled = 0
-        self.refused = 0
-        self.failed = 0
-        self.longest_wait = 0.0
-        self.open_failures = 0
-
+        self._newborn: Slot[R] | None = None
+        """The slot whose opening is being dealt with."""
+        self._halted = False
+        """Paused or shut: nothing is lent without queueing."""
         self.outbox = self.fleet.outbox
         self.alarm = inf
 
@@ -109,18 +97,16 @@ class PoolState(Generic[R]):
             try:
                 approved = self._approve(slot, request, now)
             except Skip as skip:
-                self.started += 1
-                self.refused += 1
+                self.refuse_now(skip)
                 self._rack.put_back(slot)
                 raise skip.error from None
-            except BaseException:
-                self.started += 1
-                self.failed += 1
+            except BaseException as error:
+                self.refuse_now(error)
                 self.retire(slot, Reason.FAILED, now)
                 raise
             if approved:
-                self.started += 1
-                self.direct += 1
+                self.books.started += 1
+                self.books.direct += 1
                 if self._lend(slot):
                     self._rack.put(slot)
                 return slot
@@ -132,10 +118,10 @@ class PoolState(Generic[R]):
         """Tell whether something is idle and nobody waits for it; the worker may yet say no."""
         return not self._halted and not self.queue and self._rack.can_lend()
 
-    def refuse_now(self) -> None:
-        """Count a client that found nothing free and did not want to wait."""
-        self.started += 1
-        self.refused += 1
+    def refuse_now(self, outcome: Refusal | BaseException) -> None:
+        """Enter a client that got nothing, and did not queue, in the books."""
+        self.books.started += 1
+        self.books.enter_refusal(outcome)
 
     def enqueue(self, waiter: Waiter[R], now: float) -> None:
         """Queue a client that found nothing free, or settle it with a refusal.
@@ -143,32 +129,39 @@ class PoolState(Generic[R]):
         Raises:
             BaseException: what the worker's ``enqueue`` raised.
         """
-        self.started += 1
-        if self.shut:
-            self._refuse(waiter, Refusal.CLOSED)
-        elif len(self.queue) >= self._max_waiting + self._served_soon():
-            self._refuse(waiter, Refusal.FULL)
-        elif self._is_hopeless(now):
-            self._refuse(waiter, Refusal.UNAVAILABLE)
+        refusal = self._refusal_of(now)
+        self.books.started += 1
+        if refusal is not None:
+            self._refuse(waiter, refusal)
+            return
+        try:
+            waiter.request = self._hooks.enqueue(waiter.request)
+        except BaseException:
+            self.books.refused += 1
+            raise
+        self.queue.push(waiter)
+        if self.fleet.coming_back:
+            self._serve(now)
+        self.open_more(now)
+        if waiter.deadline <= now and waiter.pending:
+            self._refuse(waiter, Refusal.TIMED_OUT)
         else:
-            try:
-                waiter.request = self._hooks.enqueue(waiter.request)
-            except BaseException:
-                self.refused += 1
-                raise
-            self.queue.push(waiter)
-            if self.fleet.coming_back:
-                self._serve(now)
-            self.open_more(now)
-            if waiter.deadline <= now and waiter.pending:
-                self._refuse(waiter, Refusal.TIMED_OUT)
-            else:
-                self._wake_by(min(waiter.deadline, self._shedder.next_review))
+            self._wake_by(min(waiter.deadline, self._shedder.next_review))
+
+    def _refusal_of(self, now: float) -> Refusal | None:
+        """Return why a newcomer may not queue."""
+        if self.sizing.shut:
+            return Refusal.CLOSED
+        if len(self.queue) >= self._max_waiting + self.sizing.served_soon():
+            return Refusal.FULL
+        if self.sizing.is_hopeless(now):
+            return Refusal.UNAVAILABLE
+        return None
 
     def abandon(self, waiter: Waiter[R]) -> None:
         """Forget a client that was cancelled while it waited."""
         self.queue.remove(waiter)
-        self.cancelled += 1
+        self.books.cancelled += 1
 
     def give_back(self, slot: Slot[R], verdict: Verdict, now: float) -> None:
         """End one lease of ``slot``."""
@@ -193,9 +186,9 @@ class PoolState(Generic[R]):
             self._upkeep.opened(slot, now, len(self.fleet.slots))
             if self._shared and self._ask_capacity(slot):
                 self.supply.leases_each = max(1, slot.capacity)
+        self._newborn = slot
         self._route(slot, now)
-        if slot.state is SlotState.CLOSING and slot.doom in UNHEALTHY:
-            self._count_as_failure(slot, now)
+        self._newborn = None
         self.open_more(now)
         self._wake_by(self._upkeep.next_expiry())
 
@@ -204,7 +197,7 @@ class PoolState(Generic[R]):
         stopped = slot.doom is not None
         self.fleet.forget(slot)
         if not stopped:
-            self.open_failures += 1
+            self.books.open_failures += 1
             self.supply.failed(error, now)
             if not self._waits_on_failure:
                 self._disappoint(now)
@@ -214,7 +207,7 @@ class PoolState(Generic[R]):
         self.fleet.pinged(slot, now)
         if not alive or slot.doom is not None:
             self.retire(slot, Reason.PING, now)
-        elif self.shut or (self.queue and not self.paused):
+        elif self.sizing.shut or (self.queue and not self.sizing.paused):
             self._rack.discard(slot)
             self._route(slot, now)
         self._serve(now)
@@ -247,8 +240,8 @@ class PoolState(Generic[R]):
 
     def resize(self, min_size: int, max_size: int, now: float) -> None:
         """Change the limits. The surplus is retired: what is opening first, then the longest idle, the leased last."""
-        self.min_size = min_size
-        self.max_size = max_size
+        self.sizing.min_size = min_size
+        self.sizing.max_size = max_size
         staying = [slot for slot in self.fleet.slots if slot.doom is None]
         staying.sort(key=lambda slot: (slot.leases > 0, slot.state is not SlotState.OPENING, slot.idle_since))
         for slot in staying[: max(0, len(staying) - max_size)]:
@@ -271,11 +264,11 @@ class PoolState(Generic[R]):
         self._rearm(now)
 
     def pause(self) -> None:
-        self.paused = self._halted = True
+        self.sizing.paused = self._halted = True
 
     def resume(self, now: float) -> None:
-        self.paused = False
-        self._halted = self.shut
+        self.sizing.paused = False
+        self._halted = self.sizing.shut
         self._serve(now)
         self.open_more(now)
 
@@ -311,21 +304,21 @@ class PoolState(Generic[R]):
 
     def warm_up(self, size: int, now: float) -> None:
         """Open resources until there are ``size``, once; `min_size` keeps them open, and this does not."""
-        self.warm = size
+        self.sizing.warm = size
         self.open_more(now)
         self._rearm(now)
 
     def drain(self) -> None:
         """Let nobody in any more. Who waits is served still; a slot that nobody waits for is closed."""
-        self.shut = self._halted = self._watches_idle = True
+        self.sizing.shut = self._halted = self._watches_idle = True
         if not self.queue:
             for slot in [slot for slot in self._rack if slot.leases == 0]:
                 self.fleet.retire(slot, Reason.CLOSED)
 
     def close(self, now: float) -> None:
         """Let nobody in, refuse who waits, and retire every slot."""
-        self.shut = self._halted = True
-        self.min_size = self.warm = 0
+        self.sizing.shut = self._halted = True
+        self.sizing.min_size = self.sizing.warm = 0
         while self.queue:
             self._refuse(self.queue.head(), Refusal.CLOSED)
         for slot in list(self.fleet.slots):
@@ -346,7 +339,7 @@ class PoolState(Generic[R]):
         self._shed_overdue(now)
         for slot in self._upkeep.expired(now):
             self.fleet.retire(slot, slot.expiry)
-        while len(self.fleet.slots) > self._least_size and self._upkeep.next_idle() <= now:
+        while len(self.fleet.slots) > self.sizing.least_size and self._upkeep.next_idle() <= now:
             oldest = self._rack.oldest()
             assert oldest is not None, "bug: a slot is idle too long, and none is idle"
             self.fleet.retire(oldest, Reason.IDLE)
@@ -360,73 +353,34 @@ class PoolState(Generic[R]):
         due = min(self.queue.next_deadline(), self._upkeep.next_expiry())
         if self.queue:
             due = min(due, self._shedder.next_review)
-        if len(self.fleet.slots) > self._least_size:
+        if len(self.fleet.slots) > self.sizing.least_size:
             due = min(due, self._upkeep.next_idle())
         if not self._upkeep.is_pinging_enough(self.fleet.pinging):
             due = min(due, self._upkeep.next_ping)
-        if now < self.supply.retry_at and self._wants_more():
+        if now < self.supply.retry_at and self.sizing.wants_more():
             due = min(due, self.supply.retry_at)
         return due
 
     # Opening
 
-    @property
-    def _least_size(self) -> int:
-        """How many resources are kept open without being asked for."""
-        return max(self.min_size, self.warm)
-
     def open_more(self, now: float) -> None:
-        """Start to open what the waiters and ``min_size`` need, within every limit."""
-        while self._wants_more():
-            if self.fleet.opening >= self.supply.allowance(now):
-                if now < self.supply.retry_at:
-                    self._wake_by(self.supply.retry_at)
-                return
-            if not self.fleet.open_one():
-                return
-            self._wake_by(self.next_due(now))  # there are more than need be kept, perhaps: idleness counts again
-
-    def would_open(self, now: float) -> bool:
-        """Tell whether a resource would be opened at once if the quota had room for it."""
-        return self._wants_more() and self.fleet.opening < self.supply.allowance(now)
-
-    def _wants_more(self) -> bool:
-        """Tell whether waiters or ``min_size`` need another resource, and ``max_size`` allows it."""
-        fleet = self.fleet
-        if fleet.size >= self.max_size or (self.shut and not self.queue):
-            return False
-        if len(fleet.slots) < self._least_size:
-            return True
-        if self.paused:
-            return False
-        coming = fleet.coming_open * self.supply.leases_each if fleet.coming_open else 0
-        return len(self.queue) > coming + fleet.coming_back
-
-    def _is_hopeless(self, now: float) -> bool:
-        """Tell whether a waiter has nothing to wait for: no resource lives or is opening, and the breaker is open."""
-        return self.fleet.living == 0 and self.fleet.opening == 0 and self.supply.breaker(now) == "open"
+        """Start to open what is needed, and see that the keeper wakes for what is needed later."""
+        if self.sizing.open_more(now) or now < self.supply.retry_at:
+            self._wake_by(self.next_due(now))
 
     def _disappoint(self, now: float) -> None:
         """Refuse the waiters that counted on an opening that failed; all of them, if there is no hope left."""
-        count = inf if self._is_hopeless(now) else self.supply.leases_each
+        count = inf if self.sizing.is_hopeless(now) else self.supply.leases_each
         while self.queue and count > 0:
             self._refuse(self.queue.head(), Refusal.UNAVAILABLE)
             count -= 1
 
-    def _served_soon(self) -> float:
-        """How many waiters need not wait for a lease to end, because something is or can be opened for them."""
-        fleet = self.fleet
-        coming = fleet.coming_open + max(0, self.max_size - fleet.size)
-        return fleet.coming_back + (coming * self.supply.leases_each if coming else 0)
-
     def _mourn(self, slot: Slot[R], now: float) -> None:
-        """If ``slot`` has died young and unused, back off as if it could not have been opened."""
+        """If ``slot`` was lost at birth, or died young and unused, back off as if it could not have been opened."""
         young = slot.uses == 0 and now - slot.opened_at < self._infancy
-        if young and slot.state is SlotState.CLOSING and slot.doom in {Reason.DIED, Reason.PING, Reason.RESET}:
-            self._count_as_failure(slot, now)
-
-    def _count_as_failure(self, slot: Slot[R], now: float) -> None:
-        self.supply.relapsed(PoolError(f"a new resource was lost before its first use: {slot.doom}"), now)
+        stillborn = slot is self._newborn and slot.doom in UNHEALTHY
+        if slot.state is SlotState.CLOSING and (stillborn or (young and slot.doom in _DEATHS)):
+            self.supply.relapsed(PoolError(f"a new resource was lost before its first use: {slot.doom}"), now)
 
     # Lending
 
@@ -448,7 +402,7 @@ class PoolState(Generic[R]):
 
     def _is_stale(self, slot: Slot[R], now: float) -> bool:
         """Tell whether ``slot`` was idle for too long to be lent as it is; if so, it has been sent its way."""
-        if now - slot.idle_since > self._max_idle and len(self.fleet.slots) > self._least_size:
+        if now - slot.idle_since > self._max_idle and len(self.fleet.slots) > self.sizing.least_size:
             self.retire(slot, Reason.IDLE, now)
             return True
         if now - slot.checked_at > self._ping_after:
@@ -472,7 +426,11 @@ class PoolState(Generic[R]):
 
     def _serve(self, now: float) -> None:
         """Lend what is free to who waits, but for those for whom enough is being pinged or reset."""
-        while not self.paused and len(self.queue) > self.fleet.coming_back and (slot := self._rack.take()) is not None:
+        while (
+            not self.sizing.paused
+            and len(self.queue) > self.fleet.coming_back
+            and (slot := self._rack.take()) is not None
+        ):
             self._route(slot, now)
 
     def _route(self, slot: Slot[R], now: float) -> None:
@@ -499,9 +457,9 @@ class PoolState(Generic[R]):
 
     def _offer(self, slot: Slot[R], now: float) -> None:
         """Hand a slot with room to the waiters at the head; shelve it when none is left."""
-        while self.queue and not self.paused:
+        while self.queue and not self.sizing.paused:
             waiter = self.queue.head()
-            if self._shedder.overstayed(now - waiter.since, now, self.direct):
+            if self._shedder.overstayed(now - waiter.since, now, self.books.direct):
                 self._refuse(waiter, Refusal.SHED)
                 continue
             try:
@@ -523,7 +481,7 @@ class PoolState(Generic[R]):
             self._became_idle(slot, now)
 
     def _became_idle(self, slot: Slot[R], now: float) -> None:
-        if self.shut:
+        if self.sizing.shut:
             self.fleet.retire(slot, Reason.CLOSED)
             return
         self._quota.became_idle(now)
@@ -533,8 +491,7 @@ class PoolState(Generic[R]):
 
     def _grant(self, waiter: Waiter[R], slot: Slot[R], now: float) -> bool:
         self.queue.remove(waiter)
-        self.waited += 1
-        self.longest_wait = max(self.longest_wait, now - waiter.since)
+        self.books.enter_wait(now - waiter.since)
         waiter.slot = slot
         waiter.settled_at = now
         self.outbox.append(waiter)
@@ -546,15 +503,7 @@ class PoolState(Generic[R]):
             self.queue.remove(waiter)
         waiter.outcome = outcome.error if isinstance(outcome, Skip) else outcome
         self.outbox.append(waiter)
-        match outcome:
-            case Refusal.TIMED_OUT:
-                self.timed_out += 1
-            case Refusal.FULL | Refusal.SHED:
-                self.shed += 1
-            case Refusal.CLOSED | Skip():
-                self.refused += 1
-            case _:
-                self.failed += 1
+        self.books.enter_refusal(outcome)
 
     # Verdicts
 
@@ -586,7 +535,7 @@ class PoolState(Generic[R]):
         """Review a queue that does not move."""
         while self.queue:
             waiter = self.queue.head()
-            if not self._shedder.overstayed(now - waiter.since, now, self.direct):
+            if not self._shedder.overstayed(now - waiter.since, now, self.books.direct):
                 return
             self._refuse(waiter, Refusal.SHED)
 

@@ -101,13 +101,14 @@ def read_stats(name: str, state: PoolState[R], leases: int, now: float) -> PoolS
 
 def _read_once(name: str, state: PoolState[R], leases: int, now: float) -> PoolStats:
     fleet = state.fleet
+    books = state.books
     size = len(fleet.slots)
     idle = fleet.idle
     oldest = next(iter(state.queue), None)
     return PoolStats(
         name=name,
-        min_size=state.min_size,
-        max_size=state.max_size,
+        min_size=state.sizing.min_size,
+        max_size=state.sizing.max_size,
         size=size,
         idle=idle,
         leased=size - idle - fleet.opening - fleet.pinging - fleet.resetting,
@@ -117,18 +118,18 @@ def _read_once(name: str, state: PoolState[R], leases: int, now: float) -> PoolS
         leases=leases,
         waiting=len(state.queue),
         oldest_wait=0.0 if oldest is None else max(0.0, now - oldest.since),
-        longest_wait=state.longest_wait,
+        longest_wait=books.longest_wait,
         breaker=state.supply.breaker(now),
-        started=state.started,
-        direct=state.direct,
-        waited=state.waited,
-        timed_out=state.timed_out,
-        shed=state.shed,
-        cancelled=state.cancelled,
-        refused=state.refused,
-        failed=state.failed,
+        started=books.started,
+        direct=books.direct,
+        waited=books.waited,
+        timed_out=books.timed_out,
+        shed=books.shed,
+        cancelled=books.cancelled,
+        refused=books.refused,
+        failed=books.failed,
         opened=fleet.opened,
-        open_failures=state.open_failures,
+        open_failures=books.open_failures,
         closed=fleet.closed,
         lost=fleet.lost,
     )

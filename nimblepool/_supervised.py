@@ -64,5 +64,6 @@ class SupervisedLease(Lease[R]):
         self._engine.supervision.began(self, now - self._asked_at)
 
     def _end(self, error: BaseException | None) -> None:
-        self._engine.supervision.ended(self, error)
+        used = self.held_for
         super()._end(error)
+        self._engine.supervision.ended(self, used, error)

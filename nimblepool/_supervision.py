@@ -52,9 +52,9 @@ class Supervision(Generic[R]):
         self._time(lease)
         self._engine.audience.tell("checkout", wait)
 
-    def ended(self, lease: SupervisedLease[R], error: BaseException | None) -> None:
+    def ended(self, lease: SupervisedLease[R], used: float, error: BaseException | None) -> None:
         self._timed.pop(lease, None)
-        self._engine.audience.tell("checkin", lease.held_for, error)
+        self._engine.audience.tell("checkin", used, error)
 
     def acquired(self, lease: AcquiredLease[R], wait: float) -> None:
         if lease.owner is not None:
@@ -62,11 +62,11 @@ class Supervision(Generic[R]):
         self._time(lease.ref)
         self._engine.audience.tell("checkout", wait)
 
-    def released(self, lease: AcquiredLease[R], error: BaseException | None) -> None:
+    def released(self, lease: AcquiredLease[R], used: float, error: BaseException | None) -> None:
         if lease.owner is not None:
             self._owners.discard(lease.owner, lease)
         self._timed.pop(lease.ref, None)
-        self._engine.audience.tell("checkin", lease.held_for, error)
+        self._engine.audience.tell("checkin", used, error)
 
     def report_lost(self, lease: AcquiredLease[R]) -> None:
         """Note that nobody will release ``lease``, and rouse the keeper. May be called by the collector, anywhere."""

@@ -22,6 +22,7 @@ class Refusal(Enum):
     """Why a waiter left the queue without a lease; the shell turns it into an exception."""
 
     TIMED_OUT = "timed out"
+    NOTHING_IDLE = "nothing idle"
     FULL = "queue full"
     SHED = "shed"
     CLOSED = "closed"

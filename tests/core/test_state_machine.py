@@ -85,7 +85,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.shared = shared
         self.now = 1000.0
         self.state: PoolState[Resource] = PoolState(
-            self.options, Hooks(self.worker), rng=random.Random(seed), now=self.now
+            self.options, Hooks(self.worker, crash=self.crash), rng=random.Random(seed), now=self.now
         )
         self.running: dict[Slot[Resource], Task] = {}
         self.leases: list[Slot[Resource]] = []
@@ -98,6 +98,9 @@ class PoolMachine(RuleBasedStateMachine):
         self.flush()
 
     # The shell's part
+
+    def crash(self, error: BaseException) -> None:
+        raise error
 
     def flush(self) -> None:
         granted = []
@@ -293,7 +296,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(size=st.integers(0, 3))
     def warm_up(self, size: int) -> None:
         if not self.closed:
-            self.state.warm_up(min(size, self.state.max_size), self.now)
+            self.state.warm_up(min(size, self.state.sizing.max_size), self.now)
             self.flush()
 
     @precondition(lambda self: not self.closed and self.settled > 10)
@@ -311,7 +314,7 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def the_books_balance(self) -> None:
         audit(self.state, self.now)
-        assert self.started == self.state.started == self.settled + len(self.state.queue)
+        assert self.started == self.state.books.started == self.settled + len(self.state.queue)
         assert sum(slot.leases for slot in self.state.fleet.slots) == len(self.leases)
         assert list(self.state.queue) == self.waiting
 
