@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._audit import audit
+from ._conformance import check_worker
 from ._fake import Fail, FakeResource, FakeWorker, Hang, Slow
 from ._pool import engine_of
 from ._sweep import sweep
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from ._pool import Pool
     from ._worker import R
 
-__all__ = ["Fail", "FakeResource", "FakeWorker", "Hang", "Slow", "check_balance", "sweep"]
+__all__ = ["Fail", "FakeResource", "FakeWorker", "Hang", "Slow", "check_balance", "check_worker", "sweep"]
 
 
 def check_balance(pool: Pool[R]) -> None:
