@@ -14,7 +14,9 @@ import faulthandler
 import gc
 import logging
 import math
+import os
 import random
+import signal
 import sys
 import time
 import traceback
@@ -68,7 +70,7 @@ REST = 120.0
 """Virtual seconds after which all that was slow or hung has ended, and every back-off has run out."""
 PATIENCE = 1000.0
 """Virtual seconds without any progress after which a round is stuck."""
-REAL_PATIENCE = 300.0
+REAL_PATIENCE = 120.0
 """Real seconds after which a round is stuck in a loop, or in what cannot be cancelled."""
 MEGABYTE = 2**20
 GROWTH = 32 * MEGABYTE
@@ -345,6 +347,7 @@ class Round:
         self.largest = self.settings.max_size
         self.left = operations
         self.done = 0
+        self.wrong: BaseException | None = None
         self.outcomes: Counter[str] = Counter()
         self.leases: Counter[FakeResource] = Counter()
         self.scopes: dict[int, trio.CancelScope] = {}
@@ -363,12 +366,20 @@ class Round:
                     async with open_pool(self.worker, **self.options) as self.pool:
                         # The pool's jitter must come again with the seed, too.
                         engine_of(self.pool).state.supply._rng.seed(self.rng.random())  # noqa: SLF001
-                        await self.bustle()
-                        whole.deadline = trio.current_time() + PATIENCE
-                        await self.prove_capacity()
-                        await self.end(scope)
+                        await self.use_up(whole, scope)
         require(not whole.cancelled_caught, f"somebody waits for ever: {self.pool.stats}")
         self.check_closed()
+
+    async def use_up(self, whole: trio.CancelScope, scope: trio.CancelScope) -> None:
+        """Do all that is done with an open pool; ``scope`` is around it, ``whole`` around everything."""
+        try:
+            await self.bustle()
+            whole.deadline = trio.current_time() + PATIENCE
+            await self.prove_capacity()
+            await self.end(scope)
+        except (AssertionError, BaseExceptionGroup) as error:
+            self.wrong = error  # the pool closes next, and if it is broken that may never end
+            raise
 
     async def bustle(self) -> None:
         """Let clients loose on the pool, and wait until the operations are used up."""
@@ -733,17 +744,32 @@ def play_round(seed: int, number: int, listener: Listener) -> Round:
     # trio draws the order in which tasks run; this is how Hypothesis makes it draw the same again.
     trio_scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]  # noqa: SLF001
     trio_scheduler._r.seed(f"{seed}/{number}/trio")  # noqa: SLF001
-    faulthandler.dump_traceback_later(REAL_PATIENCE, exit=True)
+    give_up_later(game, f"round {number} does not end; to see it again: --seed {seed} --round {number}")
     # By itself it collects at times that depend on what was before, and no round would come again: the round does it.
     gc.disable()
     try:
         trio.run(game.play, clock=trio.testing.MockClock(autojump_threshold=0))
     finally:
         gc.enable()
-        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
     if listener.violations:
         raise listener.violations[0]
     return game
+
+
+def give_up_later(game: Round, why: str) -> None:
+    """End the program after `REAL_PATIENCE`, with ``why`` and where: an exception would go astray in some callback."""
+
+    def give_up(*_: object) -> None:
+        if game.wrong is not None:
+            traceback.print_exception(game.wrong)
+        sys.stderr.write(f"\n{why}\n")
+        sys.stderr.flush()
+        faulthandler.dump_traceback()
+        os._exit(1)
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, REAL_PATIENCE)
 
 
 def soak(options: argparse.Namespace, show: Display, listener: Listener, tally: Tally) -> str | None:

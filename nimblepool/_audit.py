@@ -84,7 +84,9 @@ def _audit_queue(state: PoolState[R], now: float) -> None:
     queue = state.queue
     if len(queue) > state.fleet.coming_back and not state.sizing.paused:
         assert not state.fleet.rack.can_lend(), f"{len(queue)} clients wait beside a slot that can be lent"
-        assert not state.sizing.shut or state.fleet.slots or state.supply.failures, "clients wait for nothing"
+        fleet = state.fleet
+        hope = fleet.slots or fleet.closing or state.supply.failures
+        assert hope or not state.sizing.shut, "clients wait for nothing"
     since = [waiter.since for waiter in queue]
     assert since == sorted(since), "the queue is out of order"
     assert all(waiter.pending and waiter.slot is None for waiter in queue), "a settled waiter is queued"

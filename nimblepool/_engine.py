@@ -142,7 +142,9 @@ class Engine(Generic[R]):
         if self._closing:
             return False
         self._closing = True
+        self._quota.leave()
         self.state.close(self.now())
+        self.supervision.wrest_from_the_gone()
         self.flush()
         return True
 

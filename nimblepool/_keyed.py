@@ -71,6 +71,7 @@ class KeyedCheckout(Generic[K, R]):
         self._timeout: float | Default | None = timeout
         self._lease: Lease[R] | None = None
 
+    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Lease[R]:
         # Between the look-up and the lease's own first step nothing can run: the pool cannot leave in between.
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -78,6 +79,7 @@ class KeyedCheckout(Generic[K, R]):
         self._lease = lease
         return await lease.__aenter__()
 
+    @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:

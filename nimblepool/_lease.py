@@ -103,6 +103,7 @@ class Lease(Generic[R]):
         if self._slot is not None:
             self._end(None)
 
+    @enable_ki_protection
     async def __aenter__(self) -> Self:
         await checkpoint_if_cancelled()
         if self._take():
@@ -111,6 +112,7 @@ class Lease(Generic[R]):
             await self._engine.wait(self)
         return self
 
+    @enable_ki_protection
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
@@ -211,10 +213,12 @@ class PromptCheckout(Generic[R]):
     def __init__(self, lease: Lease[R]) -> None:
         self._lease = lease
 
+    @enable_ki_protection
     def __enter__(self) -> Lease[R]:
         self._lease.enter_now()
         return self._lease
 
+    @enable_ki_protection
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:

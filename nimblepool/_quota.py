@@ -27,6 +27,9 @@ class Quota:
     def became_idle(self, now: float) -> None:
         """Note that a resource of this pool is idle."""
 
+    def leave(self) -> None:
+        """Stop asking for room: the pool is closing."""
+
     def claims(self) -> bool:
         """Tell whether the resource that is being checked in must make room for another pool."""
         return False
@@ -39,20 +42,22 @@ class Quota:
 class Budget:
     """Room for ``max_total`` resources.
 
-    A pool that finds no room joins the hungry. The first of them gets the next room; if there is none, the resource
-    that has been idle longest under another key is closed for it; if none is idle either, one that is checked in has to
-    make room if its own pool has no better claim to it (`Share.claims`). A pool that was fed goes to the end.
+    A pool that finds no room is hungry. The neediest is fed first: of those with the fewest resources, the one that has
+    been hungry longest. If there is no room, the resource that has been idle longest under another key is closed for
+    it; if none is idle either, one that is checked in has to make room if its own pool has no better claim to it
+    (`Share.claims`).
 
     Invariants, once settled:
         0 <= used <= max_total
         nobody is hungry while there is room, or while another key has a resource idle that it need not keep
+        every hungry share is in the line of its size, the longest hungry first; no line is empty
         every pool with an idle resource is in the heap, with a time not after its oldest one became idle
     """
 
     def __init__(self, max_total: int) -> None:
         self.max_total = max_total
         self.used = 0
-        self.hungry: OrderedDict[Share, None] = OrderedDict()
+        self._hungry: dict[int, OrderedDict[Share, None]] = {}
         self._unsettled = False
         self._settling = False
         self._fed: Share | None = None
@@ -60,10 +65,10 @@ class Budget:
         self._serial = count()
 
     def take(self, share: Share) -> bool:
-        if self.used < self.max_total and (not self.hungry or share is self._fed):
+        if self.used < self.max_total and (not self._hungry or share is self._fed):
             self.used += 1
             return True
-        self.hungry.setdefault(share)
+        self._add(share)
         self._unsettled = True
         return False
 
@@ -79,32 +84,57 @@ class Budget:
 
     def leave(self, share: Share) -> None:
         """Forget a pool that is closing."""
-        self.hungry.pop(share, None)
+        if share.hungry_at is not None:
+            line = self._hungry[share.hungry_at]
+            del line[share]
+            if not line:
+                del self._hungry[share.hungry_at]
+            share.hungry_at = None
+
+    def neediest(self, *, but: Share | None = None) -> Share | None:
+        """Return who is to be fed first, leaving out those that need nothing any more."""
+        for size in sorted(self._hungry):
+            while (share := self._first_of(size, but)) is not None:
+                if share.engine.state.sizing.wants_more():
+                    return share
+                self.leave(share)
+        return None
+
+    def _first_of(self, size: int, but: Share | None) -> Share | None:
+        return next((share for share in self._hungry.get(size, ()) if share is not but), None)
 
     def settle(self) -> None:
-        """Feed the hungry, in turn, while there is room. What this sets off in their pools is settled here, too."""
+        """Feed the hungry while there is room. What this sets off in their pools is settled here, too."""
         if self._settling:
             return
         self._settling = True
         try:
             while self._unsettled:
                 self._unsettled = False
-                while self.hungry and self._feed(next(iter(self.hungry))):
+                while (share := self.neediest()) is not None and self._feed(share):
                     pass
         finally:
             self._settling = False
 
+    def _add(self, share: Share) -> None:
+        if share.hungry_at != share.size:
+            self.leave(share)
+            share.hungry_at = share.size
+            self._hungry.setdefault(share.size, OrderedDict())[share] = None
+
     def _feed(self, share: Share) -> bool:
-        """Serve the first of the hungry; false if there is no room for it."""
+        """Give room to ``share``; false if there is none."""
         if share.engine.state.sizing.would_open(share.engine.now()):
             if self.used >= self.max_total:
                 self._evict_for(share)
             if self.used >= self.max_total:  # nothing to evict, or it counts until it is closed
                 return False
-        del self.hungry[share]
+        self.leave(share)
         self._fed = share
-        share.engine.reconsider()
-        self._fed = None
+        try:
+            share.engine.reconsider()
+        finally:
+            self._fed = None
         return True
 
     def _evict_for(self, hungry: Share) -> None:
@@ -115,13 +145,13 @@ class Budget:
             oldest = share.engine.state.fleet.rack.oldest()
             if oldest is None:
                 share.listed = False
-                continue
-            kept.append((oldest.idle_since, serial, share))
-            if oldest.idle_since > since:
-                heappush(self._idle, kept.pop())
-            elif share is not hungry and share.can_spare:
-                share.engine.evict(oldest)
-                break
+            elif oldest.idle_since > since:
+                heappush(self._idle, (oldest.idle_since, serial, share))
+            else:
+                kept.append((since, serial, share))
+                if share is not hungry and share.can_spare:
+                    share.engine.evict(oldest)
+                    break
         for entry in kept:
             heappush(self._idle, entry)
 
@@ -138,6 +168,8 @@ class Share(Quota):
         """Whose share it is; set as soon as the engine exists."""
         self.listed = False
         """The budget's heap has an entry for this pool."""
+        self.hungry_at: int | None = None
+        """In which line of the hungry it stands: its size when it joined."""
 
     @property
     def can_spare(self) -> bool:
@@ -157,20 +189,25 @@ class Share(Quota):
     def became_idle(self, now: float) -> None:
         self._budget.became_idle(self, now)
 
+    def leave(self) -> None:
+        self._budget.leave(self)
+
     def settle(self) -> None:
         self._budget.settle()
 
     def claims(self) -> bool:
-        """Tell whether a resource that is checked in here must make room for the first pool that is hungry.
+        """Tell whether a resource that is checked in here must make room for the neediest other pool.
 
-        It must if nobody waits for it here; or if the other pool has at least two resources fewer, so that sizes even
-        out and then stay; or if the other has none, and its client has waited longer than ours: keys take turns when
-        there are more of them than room.
+        It must if nobody waits for it here; or if the other has at least two resources fewer, so that sizes even out
+        and then stay; or if the other has none, and its client has waited longer than ours: keys take turns when there
+        are more of them than room.
         """
-        other = next((share for share in self._budget.hungry if share is not self and share.engine.state.queue), None)
-        if other is None or not self.can_spare or self.engine.state.fleet.retired:  # one at a time
+        if not self.can_spare or self.engine.state.fleet.retired:  # one at a time
+            return False
+        other = self._budget.neediest(but=self)
+        if other is None or not (theirs := other.engine.state.queue):
             return False
         ours = self.engine.state.queue
         if not ours or self.size - other.size >= 2:  # noqa: PLR2004 - a difference of one would only change sides
             return True
-        return other.size == 0 and other.engine.state.queue.head().since < ours.head().since
+        return other.size == 0 and theirs.head().since < ours.head().since

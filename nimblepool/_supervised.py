@@ -6,6 +6,7 @@ from math import inf
 from typing import TYPE_CHECKING, Self, TypeVar, final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ._lease import Lease
 
@@ -32,6 +33,7 @@ class SupervisedLease(Lease[R]):
         self._asked_at = inf
         self._scope = trio.CancelScope()
 
+    @enable_ki_protection
     async def __aenter__(self) -> Self:
         self._asked_at = self._engine.now()
         await super().__aenter__()

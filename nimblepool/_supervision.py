@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import traceback
 import warnings
@@ -97,6 +98,17 @@ class Supervision(Generic[R]):
             if (lease := _lease_of(key)) is not None:
                 yield lease
 
+    def wrest_from_the_gone(self) -> None:
+        """End the leases that cannot end by themselves while the pool closes: their task has ended, or closes it.
+
+        A body that is in order ends its lease. Ctrl-C may strike between the end of the body and the lease's own.
+        """
+        current = trio.lowlevel.current_task()
+        for lease in list(self.holders()):
+            task = lease.task
+            if task is not None and not isinstance(lease, AcquiredLease) and (task is current or _has_ended(task)):
+                lease.forfeit(self._revoked(lease), Reason.CLOSED)
+
     def revoke(self) -> bool:
         """Cancel the body of every lease that has one that can be cancelled; tell whether there were any."""
         supervised = [lease for lease in self.holders() if isinstance(lease, SupervisedLease)]
@@ -161,3 +173,7 @@ def _stack_of(lease: Lease[R]) -> str:
         return f"acquired at {lease.where}"
     task = lease.task
     return "" if task is None else "".join(traceback.StackSummary.extract(task.iter_await_frames()).format())
+
+
+def _has_ended(task: trio.lowlevel.Task) -> bool:
+    return inspect.getcoroutinestate(task.coro) == inspect.CORO_CLOSED

@@ -38,13 +38,13 @@ def _run_on_mock_clock(
 def balanced_books(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """At the end of every test, check each pool that it opened: it is closed, its books balance, nothing leaked."""
     opened: list[Engine[Any]] = []
-    start = Engine.start
+    run = Engine.run
 
-    async def noting_start(engine: Engine[Any]) -> None:
+    def noting_run(engine: Engine[Any]) -> None:
         opened.append(engine)
-        await start(engine)
+        run(engine)
 
-    monkeypatch.setattr(Engine, "start", noting_start)
+    monkeypatch.setattr(Engine, "run", noting_run)
     yield
     for engine in opened:
         assert engine.closed.is_set(), f"pool {engine.name!r} was not closed"

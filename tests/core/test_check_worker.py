@@ -10,8 +10,7 @@ import pytest
 import trio
 
 from nimblepool import PoolWorker, Reason, Skip, Stage, Verdict
-from nimblepool._conformance import check_worker
-from nimblepool.testing import Fail, FakeResource, FakeWorker, Hang, Slow
+from nimblepool.testing import Fail, FakeResource, FakeWorker, Hang, Slow, check_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

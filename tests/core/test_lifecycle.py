@@ -71,6 +71,17 @@ async def test_min_size_is_kept(reason: str) -> None:
         assert pool.stats.idle == 3
 
 
+async def test_min_size_does_not_wait_for_the_end_of_what_went() -> None:
+    worker = FakeWorker(watched=True)
+    worker.always("terminate", Slow(4))
+    async with open_pool(worker, min_size=1) as pool:
+        await pool.wait_ready()
+        await pool.run(FakeResource.use)
+        worker.resources[0].kill()
+        await wait_all_tasks_blocked()
+        assert (pool.stats.closing, pool.stats.idle) == (1, 1)
+
+
 async def test_wait_ready_opens_what_it_needs_and_min_size_stays_what_it_is() -> None:
     worker = FakeWorker()
     async with open_pool(worker, min_size=1, max_size=5, max_idle=10) as pool:
@@ -301,6 +312,28 @@ async def test_shrinking_takes_what_is_opening_first_and_those_who_waited_are_se
     assert pool.stats.waited == 2
 
 
+async def test_shrinking_by_a_resource_that_is_pinged_for_a_client_sends_that_client_to_another() -> None:
+    class Stubborn(FakeWorker):
+        async def ping(self, resource: FakeResource) -> None:
+            with trio.CancelScope(shield=True):  # so that retiring it does not end the ping
+                await super().ping(resource)
+
+    worker = Stubborn()
+    async with open_pool(worker, max_size=2, order="fifo", ping_after=10) as pool, trio.open_nursery() as nursery:
+        async with pool.checkout(), pool.checkout() as other:
+            other.release()
+            await trio.sleep(1)  # so that one has been idle longest: it is lent next, and goes first
+        await trio.sleep(11)
+        worker.script("ping", Slow(20))
+        nursery.start_soon(partial(pool.run, FakeResource.use, 1))
+        await wait_all_tasks_blocked()
+        assert (pool.stats.checking, pool.stats.waiting) == (1, 1)
+        pool.resize(max_size=1)
+        await wait_all_tasks_blocked()
+        assert (pool.stats.leased, pool.stats.waiting) == (1, 0)
+    assert worker.count("init") == 2
+
+
 async def test_impossible_sizes_are_refused_and_change_nothing() -> None:
     async with open_pool(FakeWorker(), min_size=2, max_size=4) as pool:
         for sizes in ({"max_size": 1}, {"min_size": 5}, {"min_size": -1}, {"max_size": 0}):
@@ -497,6 +530,25 @@ async def test_what_dies_at_once_is_not_opened_again_and_again_without_a_delay()
         worker.always("watch", None)
         await trio.sleep(60)
         assert pool.stats.idle == 1
+
+
+@pytest.mark.parametrize("verdicts", [[Verdict.RESET, Verdict.OK], [Verdict.OK, Verdict.RESET], [Verdict.RESET] * 2])
+async def test_a_reset_that_a_message_asked_for_does_not_change_whose_turn_it_is(verdicts: list[Verdict]) -> None:
+    worker = FakeWorker()
+    async with open_pool(worker, max_idle=10) as pool:
+        async with pool.checkout() as last, pool.checkout() as first:
+            numbers = first.resource.number, last.resource.number
+            first.release()
+            await trio.sleep(1)
+        await trio.sleep(1)
+        worker.script("message", *verdicts)
+        worker.script("reset", Slow(2), Slow(1))
+        pool.broadcast("authenticate again")
+        await trio.sleep(3)
+        with pool.checkout_nowait() as lease:
+            assert lease.resource.number == numbers[1], "the last one used"
+        await trio.sleep(5.1)
+        assert [one.number for one in worker.open_now] == [numbers[1]], "the other has been idle for 10 s"
 
 
 async def test_a_message_is_no_use() -> None:

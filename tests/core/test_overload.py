@@ -263,6 +263,33 @@ async def test_those_who_gave_up_leave_nothing_behind_even_without_any_deadline(
             nursery.cancel_scope.cancel()
 
 
+async def test_each_deadline_stands_after_many_others_were_given_up() -> None:
+    late: list[float] = []
+    rng = random.Random(3)
+    async with open_pool(FakeWorker(), max_size=1) as pool, pool.checkout(), trio.open_nursery() as nursery:
+
+        async def client(timeout: float) -> None:
+            due = trio.current_time() + timeout
+            with pytest.raises(CheckoutTimeout):
+                async with pool.checkout(timeout=timeout):
+                    pass
+            late.append(trio.current_time() - due)
+
+        async def quitter(timeout: float) -> None:
+            async with pool.checkout(timeout=timeout):
+                pass
+
+        async with trio.open_nursery() as quitting:
+            for _ in range(300):
+                nursery.start_soon(client, rng.uniform(10, 20))
+                for _ in range(3):
+                    quitting.start_soon(quitter, rng.uniform(6, 20))
+            await wait_all_tasks_blocked()
+            quitting.cancel_scope.cancel()
+        nursery.start_soon(client, 30.0)
+    assert late == [pytest.approx(0, abs=1e-6)] * 301
+
+
 async def wait_for_ever(pool: Pool[FakeResource]) -> None:
     async with pool.checkout(timeout=None):
         pass

@@ -43,7 +43,7 @@ async def hold(
         await trio.sleep(seconds)
 
 
-# 1
+# A slot that was assigned
 
 
 async def test_a_slot_assigned_to_a_cancelled_client_still_serves_the_others() -> None:
@@ -64,7 +64,7 @@ async def test_a_slot_assigned_to_a_cancelled_client_still_serves_the_others() -
         assert await sweep(scenario, after) >= 4
 
 
-# 2
+# A waiter that is cancelled
 
 
 async def test_a_cancelled_waiter_hears_of_its_cancellation_and_its_resource_goes_on() -> None:
@@ -87,7 +87,7 @@ async def test_a_cancelled_waiter_hears_of_its_cancellation_and_its_resource_goe
         assert not_cancelled == 2, "the last run of each edge; a cancellation that came sooner was delivered"
 
 
-# 3
+# Clean-up that raises
 
 
 @pytest.mark.parametrize("callback", ["checkin", "cancelled", "terminate"])
@@ -121,7 +121,7 @@ async def test_a_failing_callback_does_not_replace_the_cancellation_of_a_waiter(
     assert ("cancelled", (Stage.QUEUED, None)) in worker.calls
 
 
-# 4
+# Cancelled between being lent to and knowing it
 
 
 async def test_a_lease_is_never_acquired_for_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -161,7 +161,7 @@ async def test_a_deadline_that_meets_the_hand_over_loses_nothing(caplog: pytest.
     assert "never released" not in caplog.text
 
 
-# 5
+# Clean-up under a cancelled scope
 
 
 class Polite(FakeWorker):
@@ -211,7 +211,7 @@ async def test_a_hanging_clean_up_under_a_cancelled_scope_ends_at_its_deadline()
     assert worker.count("terminate") == 2
 
 
-# 6
+# Unread replies
 
 
 class Wire:
@@ -264,7 +264,7 @@ async def test_a_worker_that_vouches_keeps_the_resource() -> None:
         assert pool.stats.idle == 1
 
 
-# 7
+# Releasing
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ async def test_a_lease_ends_at_once_in_a_scope_that_is_cancelled_already() -> No
             assert pool.stats.idle == 1
 
 
-# 8
+# Health checks and resets
 
 
 @pytest.mark.parametrize("outcome", [None, Fail(OSError("dead")), Hang()])
@@ -349,7 +349,7 @@ async def test_cancelling_beside_a_reset_loses_nothing(outcome: object) -> None:
 
 
 async def test_a_resource_that_was_just_checked_is_lent_even_if_every_loan_is_checked() -> None:
-    """With ``ping_after=0`` each loan costs one ping; it must not go round in circles (found while writing 8)."""
+    """With ``ping_after=0`` each loan costs one ping; it must not go round in circles."""
     worker = FakeWorker()
     worker.script("ping", *[None] * 20)
     worker.always("ping", Hang())  # so that going round in circles ends
@@ -361,7 +361,7 @@ async def test_a_resource_that_was_just_checked_is_lent_even_if_every_loan_is_ch
         assert worker.count("ping") == before + 1
 
 
-# 9
+# Returning what is dead
 
 
 async def test_returning_a_dead_resource_takes_no_time_and_holds_up_the_next_for_its_deadline_only() -> None:
@@ -379,7 +379,7 @@ async def test_returning_a_dead_resource_takes_no_time_and_holds_up_the_next_for
         assert trio.current_time() - returned == pytest.approx(2), "the second return took no time either"
 
 
-# 10: also test_opening.py, test_opening_outlives_the_client_that_asked_for_it
+# Opening outlives its requester (see also test_opening_outlives_the_client_that_asked_for_it in test_opening.py)
 
 
 @pytest.mark.parametrize("timed_out", [True, False], ids=["timed out", "cancelled"])
@@ -405,7 +405,7 @@ async def test_clients_in_a_hurry_fill_the_pool_all_the_same(timed_out: bool) ->
         assert len(served) >= 4 * 2
 
 
-# 11: also test_closing.py, test_a_resource_that_is_opening_is_not_leaked
+# Closing while opening (see also test_a_resource_that_is_opening_is_not_leaked in test_closing.py)
 
 
 async def test_a_resource_that_arrives_after_the_pool_began_to_close_is_terminated() -> None:

@@ -29,7 +29,7 @@ async def enter(pool: Pool[FakeResource], request: object) -> None:
         pass
 
 
-# 12
+# No barging
 
 
 async def test_tasks_that_come_back_at_once_are_served_in_rounds() -> None:
@@ -85,7 +85,7 @@ async def test_the_longest_wait_is_no_multiple_of_the_usual_one() -> None:
     assert max(steady) <= 3 * median(steady)
 
 
-# 13: also test_opening.py, test_a_failed_open_lets_the_next_waiter_try
+# Failed opens (see also test_a_failed_open_lets_the_next_waiter_try in test_opening.py)
 
 
 @pytest.mark.parametrize("failure", [Fail(OSError("refused")), Hang()])
@@ -114,7 +114,7 @@ async def test_a_pool_whose_every_open_failed_refills_and_serves_who_waited(fail
         assert pool.stats.open_failures == 5
 
 
-# 14
+# A holder that goes down
 
 
 @pytest.mark.parametrize("end", ["crash", "cancellation", "death", "desertion"])
@@ -146,7 +146,7 @@ async def test_when_the_holder_of_a_lazy_pool_goes_down_its_waiter_gets_another(
         assert trio.current_time() - started == pytest.approx(2)
 
 
-# 15
+# Gone at the hand-over
 
 
 @pytest.mark.parametrize("verdict", [Verdict.REMOVE, Verdict.REFRESH, Verdict.RESET])
@@ -194,7 +194,7 @@ async def test_a_waiter_whose_resource_failed_its_ping_keeps_its_place() -> None
     assert served == ["first", "second"]
 
 
-# 16
+# Skipped clients
 
 
 async def test_when_a_waiter_is_skipped_the_next_one_is_served_at_once() -> None:
@@ -236,7 +236,7 @@ async def test_a_skipped_newcomer_leaves_the_resource_idle() -> None:
 
 @pytest.mark.parametrize("verdicts", [(Fail(KeyError("broken")),), (Verdict.REMOVE, Fail(Skip(KeyError("skipped"))))])
 async def test_what_a_refused_newcomer_cost_is_closed_and_replaced_at_once(verdicts: tuple[object, ...]) -> None:
-    """A refusal must not leave work behind for whoever comes next (found while writing 16)."""
+    """A refusal must not leave work behind for whoever comes next."""
     worker = FakeWorker()
     async with open_pool(worker, min_size=2, max_size=2) as pool:
         await pool.wait_ready()
@@ -249,7 +249,7 @@ async def test_what_a_refused_newcomer_cost_is_closed_and_replaced_at_once(verdi
         assert pool.stats.idle == 2
 
 
-# 17
+# Rewritten requests
 
 
 async def test_a_rewritten_request_is_what_the_worker_sees_when_its_turn_comes() -> None:
@@ -284,7 +284,7 @@ async def test_a_rewritten_request_stays_rewritten_for_the_whole_lease() -> None
         assert ("cancelled", (Stage.LEASED, "rewritten")) in worker.calls
 
 
-# 18
+# Timed-out waiters
 
 
 async def test_those_who_timed_out_are_gone_from_the_queue() -> None:
@@ -317,7 +317,7 @@ async def test_those_who_timed_out_are_gone_from_the_queue() -> None:
         assert worker.count("checkout") == 2, "one for the holder, one for the patient client, none for ghosts"
 
 
-# 19
+# A timeout of 0
 
 
 async def test_a_timeout_of_0_succeeds_when_a_resource_is_idle_and_only_then() -> None:

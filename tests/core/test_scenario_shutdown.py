@@ -41,7 +41,7 @@ async def hold_by_acquire(pool: Pool[FakeResource]) -> None:
 
 HOLDERS = [hold_by_checkout, hold_by_checkout_nowait, hold_by_run, hold_by_acquire]
 
-# 33: also test_closing.py, test_after_the_grace_the_body_is_cancelled
+# Leaked leases (see also test_after_the_grace_the_body_is_cancelled in test_closing.py)
 
 
 @pytest.mark.parametrize("holder", HOLDERS)
@@ -98,7 +98,7 @@ async def test_keyed_pools_wait_out_one_grace_for_all_keys() -> None:
     assert [worker.resources[0].terminated for worker in workers.values()] == [[Reason.CLOSED]] * 3
 
 
-# 34
+# Resources that are out at the stop
 
 
 @pytest.mark.parametrize("capacity", [None, 2])
@@ -144,7 +144,7 @@ async def test_what_is_checked_out_when_the_pool_is_cancelled_is_terminated_too(
         outside.cancel_scope.cancel()
 
 
-# 35
+# Holders that finish late
 
 
 @pytest.mark.parametrize("capacity", [None, 2])

@@ -17,7 +17,7 @@ from nimblepool.testing import Fail, FakeResource, FakeWorker, Hang, Slow
 
 DOWN = Fail(OSError("down"))
 
-# 26
+# Age and idleness
 
 
 async def test_a_quiet_pool_closes_what_is_too_old_without_being_asked() -> None:
@@ -92,7 +92,7 @@ async def test_nothing_too_old_is_lent_when_the_program_was_held_up() -> None:
             assert lease.age == 0
 
 
-# 27
+# Pings and messages
 
 
 async def test_pings_do_not_make_a_resource_younger() -> None:
@@ -137,7 +137,7 @@ async def test_pings_do_not_change_whose_turn_it_is() -> None:
         assert pool.stats.size == 1
 
 
-# 28: also test_opening.py, test_failures_are_retried_by_a_single_prober_with_backoff
+# Herds (see also test_failures_are_retried_by_a_single_prober_with_backoff in test_opening.py)
 
 
 async def test_a_crowd_of_clients_makes_no_more_attempts_than_the_backoff_allows() -> None:
@@ -174,7 +174,7 @@ async def test_a_crowd_of_clients_makes_no_more_attempts_than_the_backoff_allows
     assert all(later <= 2 * sooner for sooner, later in pairwise(busy)), "then gently more"
 
 
-# 29: also test_opening.py, test_min_size_comes_back_by_itself_after_an_outage_and_gently
+# After an outage (see also test_min_size_comes_back_by_itself_after_an_outage_and_gently in test_opening.py)
 
 
 @pytest.mark.parametrize("watched", [True, False], ids=["watched", "pinged"])
@@ -195,7 +195,7 @@ async def test_min_size_comes_back_by_itself_when_the_outage_is_over(watched: bo
         assert pool.stats.started == 0, "without any request"
 
 
-# 30: also test_closing.py, test_a_hanging_or_failing_terminate_holds_up_nobody
+# Hanging closes (see also test_a_hanging_or_failing_terminate_holds_up_nobody in test_closing.py)
 
 
 async def test_resources_that_hang_in_their_close_hold_up_no_checkout() -> None:
@@ -215,7 +215,7 @@ async def test_resources_that_hang_in_their_close_hold_up_no_checkout() -> None:
     assert trio.current_time() - started == pytest.approx(10), "and the closing waits for the deadline only"
 
 
-# 31
+# Failing opens
 
 
 @pytest.mark.parametrize("failure", [DOWN, Fail(ValueError("a bug in init"))])
@@ -241,12 +241,11 @@ async def test_a_failing_init_is_retried_as_slowly_as_the_backoff_says(failure: 
         assert pool.stats.failed > 500
 
 
-# 32
+# Fail-over
 
 
 async def test_a_refresh_verdict_at_checkin_retires_the_whole_generation() -> None:
     """After a fail-over every connection pinged well and failed every write (asyncpg #704)."""
-    worker = FakeWorker()
 
     class ReadOnlyError(Exception):
         pass

@@ -37,7 +37,7 @@ class Workers(dict[str, FakeWorker]):
         return self.setdefault(key, FakeWorker())
 
 
-# 20
+# Reserved is not idle
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,19 @@ async def test_a_resource_that_was_promised_under_one_key_is_not_taken_for_anoth
         assert keyed.size == 1
 
 
+async def test_room_for_another_key_is_made_by_what_is_idle_and_not_by_what_is_in_use() -> None:
+    """The one in use is not even marked for closing (httpcore #1110)."""
+    workers = Workers()
+    async with open_keyed_pool(workers, max_total=2) as keyed:
+        async with keyed.checkout("a") as in_use:
+            await keyed.run("a", FakeResource.use)
+            assert await keyed.run("b", FakeResource.use) == 1
+            assert workers["a"].resources[1].terminated == [Reason.EVICTED]
+            kept = in_use.resource
+        async with keyed.checkout("a", timeout=0) as lease:
+            assert lease.resource is kept
+
+
 async def test_taking_turns_under_many_keys_never_closes_what_is_in_use() -> None:
     """The same under load: ``use`` raises if its resource is closed meanwhile (httpcore #1110)."""
     rng = random.Random(20)
@@ -100,7 +113,7 @@ async def test_taking_turns_under_many_keys_never_closes_what_is_in_use() -> Non
         assert sum(stats.lost for stats in keyed.stats.values()) == 0
 
 
-# 21
+# Busy is not idle
 
 
 async def test_busy_resources_neither_shorten_nor_prolong_the_life_of_idle_ones() -> None:
@@ -138,7 +151,7 @@ async def test_busy_resources_of_other_keys_do_not_cost_an_idle_one_its_place() 
         assert keyed.size == 5
 
 
-# 22
+# The collector
 
 
 @pytest.fixture
@@ -228,7 +241,7 @@ async def test_a_lease_that_is_collected_amid_the_pools_work_comes_back_afterwar
 
 
 async def test_a_lost_lease_is_noticed_at_once_even_if_it_had_to_wait(caught: list[warnings.WarningMessage]) -> None:
-    """Nothing in the pool may keep a lease alive that its client has lost (found while writing 22)."""
+    """Nothing in the pool may keep a lease alive that its client has lost."""
     async with open_pool(FakeWorker(), max_size=1, checkout_timeout=3600) as pool:
         await lose_a_lease(pool)  # waits for the first resource to open
         gc.collect()
@@ -254,7 +267,7 @@ async def test_a_lease_that_is_collected_while_the_pool_closes_does_not_hold_it_
     assert "never released" in str(caught.pop().message)
 
 
-# 23
+# Permits of shared resources
 
 
 async def test_leases_that_end_early_leave_no_permit_behind() -> None:
@@ -309,7 +322,7 @@ async def test_a_capacity_that_shrinks_and_grows_leaves_no_permit_behind() -> No
     assert worker.count("init") == 1
 
 
-# 24
+# Bursts on shared resources
 
 
 @pytest.mark.parametrize(("clients", "connections"), [(100, 1), (101, 2), (250, 3)])
@@ -332,7 +345,7 @@ async def test_a_burst_shares_the_resource_that_is_opening(clients: int, connect
         assert pool.stats.size == connections
 
 
-# 25: also test_lending.py, test_a_lease_refuses_after_its_end
+# Use after return (see also test_a_lease_refuses_after_its_end in test_lending.py)
 
 
 async def test_a_task_that_outlives_the_lease_cannot_reach_the_next_clients_resource() -> None:
