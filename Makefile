@@ -39,7 +39,7 @@ test-floors: $(FLOORS)/test.stamp ## the tests again, on the oldest dependencies
 bench: $(VENV)/dev.stamp ## the benchmarks (none yet)
 	@$(BIN)/python -m benchmarks
 
-soak: $(VENV)/dev.stamp ## the long runs (none yet)
+soak: $(VENV)/dev.stamp ## a million random operations with faults of every kind; the books must balance
 	@$(BIN)/python -m benchmarks soak
 
 clean: ## remove everything that a target made

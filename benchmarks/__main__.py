@@ -2,12 +2,16 @@
 
 import sys
 
+from benchmarks import soak
 
-def main() -> None:
-    """Say that there is nothing to run."""
-    kind = "long run" if "soak" in sys.argv[1:] else "benchmark"
-    print(f"No {kind} has been written yet, so nothing was measured. See benchmarks/README.md.")
+
+def main() -> int:
+    """Run the soak, or say that there is no benchmark yet."""
+    if sys.argv[1:2] == ["soak"]:
+        return soak.main(sys.argv[2:])
+    print("No benchmark has been written yet, so nothing was measured. See benchmarks/README.md.")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

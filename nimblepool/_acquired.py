@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from typing import TYPE_CHECKING, Generic, TypeVar, final
 
@@ -66,6 +67,8 @@ class OwnerWatch(trio.abc.Instrument, Generic[R]):
         self._leases: dict[Task, set[weakref.ref[AcquiredLease[R]]]] = {}
 
     def add(self, owner: Task, lease: AcquiredLease[R]) -> None:
+        if has_ended(owner):
+            self._report_lost(lease)
         if not self._leases:
             add_instrument(self)
         self._leases.setdefault(owner, set()).add(lease.ref)
@@ -82,3 +85,8 @@ class OwnerWatch(trio.abc.Instrument, Generic[R]):
         for ref in self._leases.get(task, ()):
             if (lease := ref()) is not None:
                 self._report_lost(lease)
+
+
+def has_ended(task: Task) -> bool:
+    """Tell whether ``task`` has run to its end."""
+    return inspect.getcoroutinestate(task.coro) == inspect.CORO_CLOSED

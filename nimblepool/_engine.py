@@ -155,7 +155,7 @@ class Engine(Generic[R]):
     async def finish_closing(self) -> None:
         """Take back what is leased still, and wait until every resource is closed."""
         if self.held:
-            if self.supervision.revoke():
+            if self.settings.close_grace is not None and self.supervision.revoke():
                 with trio.move_on_after(self.settings.terminate_timeout):
                     await self.until_unused()
             self.supervision.wrest()
@@ -184,6 +184,7 @@ class Engine(Generic[R]):
             await self._until(
                 lambda: (
                     state.fleet.living >= count
+                    or count > state.sizing.max_size
                     or state.sizing.shut
                     or (state.books.open_failures > failures and self.settings.on_open_failure == "raise")
                 )
@@ -194,6 +195,8 @@ class Engine(Generic[R]):
             self.flush()
         if state.sizing.shut:
             raise closed(self)
+        if count > state.sizing.max_size:
+            raise ValueError(f"n must be at most max_size, which is {state.sizing.max_size} by now, not {count}")
         if state.fleet.living < count:
             raise explain(self, Waiter(None, self.now(), inf), Refusal.UNAVAILABLE)
 
@@ -279,7 +282,7 @@ class Engine(Generic[R]):
         self._crew.watch(slot)
 
     def stats(self) -> PoolStats:
-        return read_stats(self.name, self.state, len(self.held), self.now())
+        return read_stats(self.name, self.state, self.held, self.now())
 
     # What became of callbacks
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Concatenate, Final, Generic, ParamSpec, TypeVa
 import trio
 
 from ._acquired import AcquiredLease
-from ._check import check_count, check_optional_seconds, check_seconds
+from ._check import check_count, check_optional_seconds, check_seconds, check_type
 from ._engine import Engine
 from ._lease import Lease, PromptCheckout
 from ._nursery import open_quiet_nursery
@@ -116,6 +116,8 @@ class Pool(Generic[R]):
         engine = self._engine
         seconds = engine.default_timeout if timeout is DEFAULT else _timeout(timeout)
         holder = trio.lowlevel.current_task() if owner is DEFAULT else owner
+        if holder is not None:
+            check_type("owner", holder, trio.lowlevel.Task)
         lease = AcquiredLease(engine, request, seconds, holder, _caller())
         return await lease.__aenter__()
 

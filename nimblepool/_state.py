@@ -343,6 +343,8 @@ class PoolState(Generic[R]):
             oldest = self._rack.oldest()
             assert oldest is not None, "bug: a slot is idle too long, and none is idle"
             self.fleet.retire(oldest, Reason.IDLE)
+            if self.queue and oldest.uses == 0:  # it never had room for a lease: do not open its like again at once
+                self.supply.relapsed(PoolError("a new resource had no capacity until it was idle too long"), now)
         self._ping_due(now)
         self._serve(now)
         self.open_more(now)

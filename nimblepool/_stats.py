@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, final
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from ._breaker import BreakerState
     from ._state import PoolState
 
@@ -20,10 +22,12 @@ _ATTEMPTS = 100
 class PoolStats:
     """One reading, taken without disturbing the pool.
 
-    Two identities hold in every reading::
+    These hold in every reading::
 
         size = idle + leased + opening + checking
         started = direct + waited + timed_out + shed + cancelled + refused + failed + waiting
+        opened = closed + closing + (size - opening)
+        0 <= leased <= leases
     """
 
     name: str
@@ -77,12 +81,16 @@ class PoolStats:
 
     @property
     def balanced(self) -> bool:
-        """Whether the books balance: every checkout that was begun is accounted for once."""
+        """Whether the books balance: every checkout and every resource is accounted for once."""
         outcomes = self.direct + self.waited + self.timed_out + self.shed + self.cancelled + self.refused + self.failed
-        return self.started == outcomes + self.waiting
+        return (
+            self.started == outcomes + self.waiting
+            and self.opened == self.closed + self.closing + self.size - self.opening
+            and 0 <= self.leased <= self.leases
+        )
 
 
-def read_stats(name: str, state: PoolState[R], leases: int, now: float) -> PoolStats:
+def read_stats(name: str, state: PoolState[R], held: Sized, now: float) -> PoolStats:
     """Read the figures; O(1).
 
     The pool's own thread never sees it between two states. Another thread may, for the interpreter can switch threads
@@ -90,13 +98,13 @@ def read_stats(name: str, state: PoolState[R], leases: int, now: float) -> PoolS
     """
     for _ in range(_ATTEMPTS):
         try:
-            stats = _read_once(name, state, leases, now)
+            stats = _read_once(name, state, len(held), now)
         except RuntimeError:  # the queue or the rack changed while it was looked at
             continue
         if stats.balanced:
             return stats
         time.sleep(0)
-    return _read_once(name, state, leases, now)
+    return _read_once(name, state, len(held), now)
 
 
 def _read_once(name: str, state: PoolState[R], leases: int, now: float) -> PoolStats:

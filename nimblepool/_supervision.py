@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import traceback
 import warnings
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, final
 
 import trio
 
-from ._acquired import AcquiredLease, OwnerWatch
+from ._acquired import AcquiredLease, OwnerWatch, has_ended
 from ._errors import LeaseExpired, LeaseRevoked, LeaseTimeout, ResourceLost
 from ._supervised import SupervisedLease
 from ._verdict import Reason
@@ -106,7 +105,7 @@ class Supervision(Generic[R]):
         current = trio.lowlevel.current_task()
         for lease in list(self.holders()):
             task = lease.task
-            if task is not None and not isinstance(lease, AcquiredLease) and (task is current or _has_ended(task)):
+            if task is not None and not isinstance(lease, AcquiredLease) and (task is current or has_ended(task)):
                 lease.forfeit(self._revoked(lease), Reason.CLOSED)
 
     def revoke(self) -> bool:
@@ -173,7 +172,3 @@ def _stack_of(lease: Lease[R]) -> str:
         return f"acquired at {lease.where}"
     task = lease.task
     return "" if task is None else "".join(traceback.StackSummary.extract(task.iter_await_frames()).format())
-
-
-def _has_ended(task: trio.lowlevel.Task) -> bool:
-    return inspect.getcoroutinestate(task.coro) == inspect.CORO_CLOSED

@@ -104,7 +104,11 @@ class PoolWorker(Generic[R]):
         """Hear that the client of ``request`` was cancelled (``queued`` or ``leased``) or timed out (``queued``)."""
 
     async def start(self) -> None:
-        """Run once, before the first ``init``; what it raises comes out of ``open_pool``."""
+        """Run once, before the first ``init``; what it raises comes out of ``open_pool``, which waits for it.
+
+        There is no deadline: put ``open_pool`` under a cancel scope. In a keyed pool it runs with the first ``init`` of
+        its key, under ``init_timeout``, and failing it is failing to open.
+        """
 
     async def stop(self) -> None:
         """Run once, after the last ``terminate``, shielded, under ``terminate_timeout``."""

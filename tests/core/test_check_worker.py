@@ -230,6 +230,19 @@ async def test_catches_an_init_that_returns_the_same_resource_twice() -> None:
     assert await refuted(Sharing()) == complaint
 
 
+async def test_catches_an_init_that_returns_later_what_is_in_use() -> None:
+    class Tired(Minimal):
+        tired = False
+
+        async def init(self) -> object:
+            return self if self.tired else object()
+
+        def cancelled(self, stage: Stage, request: object) -> None:
+            self.tired = True
+
+    assert await refuted(Tired()) == "init returned what is in use; return a new resource every time"
+
+
 async def test_catches_an_init_that_replaces_a_cancellation() -> None:
     class Swallowing(Minimal):
         async def init(self) -> object:
@@ -374,6 +387,22 @@ async def test_catches_a_terminate_that_fails_when_a_ping_was_cut_short() -> Non
 
     complaint = "terminate raised OSError('busy'); it must close any resource that init returned, also one that is"
     assert (await refuted(Busy())).startswith(complaint)
+
+
+async def test_lets_a_ping_that_was_cut_short_raise() -> None:
+    class Clumsy(FakeWorker):
+        clumsy = 0
+
+        async def ping(self, resource: FakeResource) -> None:
+            try:
+                await super().ping(resource)
+            except trio.Cancelled:
+                self.clumsy += 1
+                raise OSError("cut short") from None
+
+    worker = Clumsy()
+    await check_worker(worker)
+    assert worker.clumsy == 1
 
 
 async def test_catches_a_reset_that_fails_after_a_use() -> None:

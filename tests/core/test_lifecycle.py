@@ -685,3 +685,17 @@ def timers() -> int:
     """Return how many deadlines trio watches over."""
     runner = cast("Any", trio._core._run.GLOBAL_RUN_CONTEXT).runner
     return int(runner.deadlines._active)
+
+
+async def test_waiting_for_more_than_a_smaller_pool_may_have_ends() -> None:
+    worker = FakeWorker()
+    worker.always("init", Slow(5))
+    async with open_pool(worker, max_size=5) as pool, trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            with pytest.raises(ValueError, match="max_size, which is 2 by now"):
+                await pool.wait_ready(5)
+
+        nursery.start_soon(wait)
+        await trio.sleep(1)
+        pool.resize(max_size=2)

@@ -22,6 +22,7 @@ from nimblepool import (
     LeaseTimeout,
     Pool,
     PoolError,
+    PoolObserver,
     Reason,
     ResourceLost,
     open_pool,
@@ -507,7 +508,7 @@ async def test_the_new_one_is_watched_after_replace_and_the_old_one_is_not() -> 
 # Closing
 
 
-@pytest.mark.parametrize("options", [{"max_hold": 1000.0}, {"close_grace": 2.0}, {"on_death": "cancel"}])
+@pytest.mark.parametrize("options", [{"close_grace": 2.0}, {"close_grace": 2.0, "max_hold": 1000.0}])
 async def test_bodies_that_can_be_cancelled_are_cancelled_after_the_grace(options: PoolOptions) -> None:
     async def holder(pool: Pool[FakeResource]) -> None:
         with pytest.raises(LeaseRevoked, match="held a lease"):
@@ -557,3 +558,37 @@ async def test_what_is_held_is_known_by_its_holder() -> None:
             assert [held is lease for held in engine_of(pool).supervision.holders()] == [True]
             assert "pool 'db', held by" in repr(lease)
         assert "not held" in repr(lease)
+
+
+async def test_a_lease_for_a_task_that_has_ended_is_taken_back_at_once() -> None:
+    worker = FakeWorker()
+    tasks: list[trio.lowlevel.Task] = []
+
+    async def short_lived() -> None:
+        tasks.append(trio.lowlevel.current_task())
+        await trio.lowlevel.checkpoint()
+
+    async with open_pool(worker) as pool:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(short_lived)
+        lease = await pool.acquire(owner=tasks[0])
+        with pytest.warns(ResourceWarning, match="never released"):
+            await wait_all_tasks_blocked()
+        assert not lease.is_held
+        with pytest.raises(TypeError, match="owner must be Task"):
+            await pool.acquire(owner=cast("trio.lowlevel.Task", "me"))
+
+
+async def test_observers_do_not_change_how_a_pool_closes() -> None:
+    """A body is cancelled after the grace if ``close_grace`` was given, and for no other reason."""
+    ended: list[bool] = []
+
+    async def holder(pool: Pool[FakeResource]) -> None:
+        async with pool.checkout() as lease:
+            await trio.sleep(20)
+        ended.append(lease.is_held)
+
+    async with trio.open_nursery() as nursery, open_pool(FakeWorker(), observers=[PoolObserver()]) as pool:
+        nursery.start_soon(holder, pool)
+        await wait_all_tasks_blocked()
+    assert ended == [False]

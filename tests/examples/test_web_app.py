@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,14 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import pytest
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-
-pytest.importorskip("hypercorn.trio", reason="the web app runs on hypercorn[trio]")
-if shutil.which("ps") is None:
-    pytest.skip("ps lists the processes that the web app starts", allow_module_level=True)
 
 APP = Path(__file__).parents[2] / "examples" / "web_app.py"
 PATIENCE = 60.0
