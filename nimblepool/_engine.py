@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar, final
 
@@ -210,18 +211,9 @@ class Engine(Generic[R]):
             BaseException: what the worker's ``enqueue`` or ``checkout`` raised.
         """
         waiter = self._enqueue(lease)
-
-        @enable_ki_protection
-        def give_up(_: object) -> Abort:
-            self.state.abandon(waiter)
-            self.flush()
-            self.hooks.cancelled(Stage.QUEUED, waiter.request)
-            self.audience.tell("cancelled", self.now() - waiter.since)
-            return Abort.SUCCEEDED
-
         if waiter.pending:
             waiter.task = lease.task
-            await wait_task_rescheduled(give_up)
+            await wait_task_rescheduled(partial(self._give_up, waiter))
         else:
             await cancel_shielded_checkpoint()
         outcome, waiter.outcome = waiter.outcome, None
@@ -240,8 +232,18 @@ class Engine(Generic[R]):
         try:
             self.state.enqueue(waiter, now)
         finally:
-            self.flush()
+            if self.outbox or self._quota.limited:
+                self.flush()
         return waiter
+
+    @enable_ki_protection
+    def _give_up(self, waiter: Waiter[R], _: object) -> Abort:
+        """Take a cancelled waiter out of the queue; trio calls this."""
+        self.state.abandon(waiter)
+        self.flush()
+        self.hooks.cancelled(Stage.QUEUED, waiter.request)
+        self.audience.tell("cancelled", self.now() - waiter.since)
+        return Abort.SUCCEEDED
 
     @enable_ki_protection
     def tell(self, event: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -375,7 +377,7 @@ class Engine(Generic[R]):
         elif isinstance(waiter.outcome, Refusal):
             self._tell_refusal(waiter, waiter.outcome)
             waiter.outcome = explain(self, waiter, waiter.outcome)
-        if isinstance(waiter.task, trio.lowlevel.Task):
+        if waiter.task is not None:
             reschedule(waiter.task)
 
     def _tell_refusal(self, waiter: Waiter[R], refusal: Refusal) -> None:

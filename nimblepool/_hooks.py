@@ -34,8 +34,8 @@ class Hooks(Generic[R]):
         self._crash = crash
         self._name = type(worker).__name__
         self.judges_checkout = overrides(worker, "checkout")
-        self._judges_checkin = overrides(worker, "checkin")
-        self._rewrites = overrides(worker, "enqueue")
+        self.judges_checkin = overrides(worker, "checkin")
+        self.rewrites = overrides(worker, "enqueue")
         self._hears_cancelled = overrides(worker, "cancelled")
         self.shared = overrides(worker, "capacity")
 
@@ -49,8 +49,6 @@ class Hooks(Generic[R]):
 
     def checkin(self, resource: R, error: BaseException | None) -> Verdict:
         """Return the worker's verdict; ``REMOVE`` if the callback failed, which is logged."""
-        if not self._judges_checkin:
-            return Verdict.OK if error is None else Verdict.REMOVE
         try:
             return self._checked("checkin", self._worker.checkin(resource, error))
         except Exception:
@@ -77,7 +75,7 @@ class Hooks(Generic[R]):
 
     def enqueue(self, request: object) -> object:
         """Return the request to queue; whatever the callback raises is the client's."""
-        return self._worker.enqueue(request) if self._rewrites else request
+        return self._worker.enqueue(request)
 
     def cancelled(self, stage: Stage, request: object) -> None:
         """Tell the worker that a client gave up."""

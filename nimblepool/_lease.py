@@ -182,18 +182,26 @@ class Lease(Generic[R]):
     @enable_ki_protection
     def _end(self, error: BaseException | None) -> None:
         engine = self._engine
-        slot = self._held_slot()
+        slot = self._slot
+        assert slot is not None, "bug: a lease ends twice"
         self._slot = None
         del engine.held[self]
-        if error is not None and _is_cancellation(error):
-            engine.hooks.cancelled(Stage.LEASED, self.request)
         verdict = Verdict.REMOVE
         try:
-            verdict = engine.hooks.checkin(slot.resource, error)
+            if error is None and not engine.hooks.judges_checkin:  # noqa: SIM108 - each case is a sentence
+                verdict = Verdict.OK
+            else:
+                verdict = self._judge(slot, error)
         finally:
             engine.state.give_back(slot, verdict, engine.now())
             if engine.outbox:
                 engine.flush()
+
+    def _judge(self, slot: Slot[R], error: BaseException | None) -> Verdict:
+        hooks = self._engine.hooks
+        if error is not None and _is_cancellation(error):
+            hooks.cancelled(Stage.LEASED, self.request)
+        return hooks.checkin(slot.resource, error)
 
 
 def _is_cancellation(error: BaseException) -> bool:

@@ -76,6 +76,12 @@ class PoolState(Generic[R]):
         self._upkeep: Upkeep[R] = Upkeep(settings, self._rack, rng)
         self._watches_idle = self._upkeep.patience < inf or self._quota.limited
         self._shedder = NoShedding() if settings.shedding is None else Shedder(settings.shedding, now)
+        self._sheds = settings.shedding is not None
+        self._line = self.queue.line
+        self._lends_at_sight = not hooks.judges_checkout and self._fresh_for == inf
+        """Nothing but its age can keep a slot in the rack from being lent."""
+        self._takes_back_at_sight = not self._shared and not self._quota.limited
+        """Nothing but a verdict or a doom can keep a slot that is given back from being lent on."""
         self._newborn: Slot[R] | None = None
         """The slot whose opening is being dealt with."""
         self._halted = False
@@ -91,11 +97,11 @@ class PoolState(Generic[R]):
         Raises:
             BaseException: what the worker's ``checkout`` raised, or put in its ``Skip``.
         """
-        if self._halted or self.queue:
+        if self._halted or self._line:
             return None
         while (slot := self._rack.take()) is not None:
             try:
-                approved = self._approve(slot, request, now)
+                approved = (self._lends_at_sight and now < slot.expires_at) or self._approve(slot, request, now)
             except Skip as skip:
                 self.refuse_now(skip)
                 self._rack.put_back(slot)
@@ -116,7 +122,7 @@ class PoolState(Generic[R]):
 
     def can_lend(self) -> bool:
         """Tell whether something is idle and nobody waits for it; the worker may yet say no."""
-        return not self._halted and not self.queue and self._rack.can_lend()
+        return not self._halted and not self._line and self._rack.can_lend()
 
     def refuse_now(self, outcome: Refusal | BaseException) -> None:
         """Enter a client that got nothing, and did not queue, in the books."""
@@ -129,34 +135,40 @@ class PoolState(Generic[R]):
         Raises:
             BaseException: what the worker's ``enqueue`` raised.
         """
-        refusal = self._refusal_of(now)
         self.books.started += 1
+        refusal = self._refusal_of(now)
         if refusal is not None:
             self._refuse(waiter, refusal)
             return
-        try:
-            waiter.request = self._hooks.enqueue(waiter.request)
-        except BaseException:
-            self.books.refused += 1
-            raise
+        if self._hooks.rewrites:
+            try:
+                waiter.request = self._hooks.enqueue(waiter.request)
+            except BaseException:
+                self.books.refused += 1
+                raise
         self.queue.push(waiter)
-        if self.fleet.coming_back:
-            self._serve(now)
-        self.open_more(now)
+        self._provide(now)
         if waiter.deadline <= now and waiter.pending:
             self._refuse(waiter, Refusal.TIMED_OUT)
-        else:
+        elif waiter.deadline < self.alarm or self._shedder.next_review < self.alarm:
             self._wake_by(min(waiter.deadline, self._shedder.next_review))
 
     def _refusal_of(self, now: float) -> Refusal | None:
         """Return why a newcomer may not queue."""
         if self.sizing.shut:
             return Refusal.CLOSED
-        if len(self.queue) >= self._max_waiting + self.sizing.served_soon():
+        if self._max_waiting < inf and len(self._line) >= self._max_waiting + self.sizing.served_soon():
             return Refusal.FULL
-        if self.sizing.is_hopeless(now):
+        if self.supply.failures and self.sizing.is_hopeless(now):
             return Refusal.UNAVAILABLE
         return None
+
+    def _provide(self, now: float) -> None:
+        """See that something is on its way for the waiter that has just come."""
+        if self.fleet.coming_pings or self.fleet.coming_resets:
+            self._serve(now)
+        if len(self.fleet.slots) < self.sizing.max_size:
+            self.open_more(now)
 
     def abandon(self, waiter: Waiter[R]) -> None:
         """Forget a client that was cancelled while it waited."""
@@ -169,9 +181,13 @@ class PoolState(Generic[R]):
             self._rack.discard(slot)
         slot.leases -= 1
         slot.idle_since = slot.checked_at = now
+        if verdict is Verdict.OK and slot.state is SlotState.LEASED and self._takes_back_at_sight:
+            slot.state = SlotState.IDLE
+            self._offer(slot, now)
+            return
         if verdict is not Verdict.OK:
             self._follow(slot, verdict, now)
-        elif self._quota.claims():
+        elif self._quota.limited and self._quota.claims():
             self._doom(slot, Reason.EVICTED)
         elif self._shared:
             self._ask_capacity(slot)
@@ -459,13 +475,13 @@ class PoolState(Generic[R]):
 
     def _offer(self, slot: Slot[R], now: float) -> None:
         """Hand a slot with room to the waiters at the head; shelve it when none is left."""
-        while self.queue and not self.sizing.paused:
+        while self._line and not self.sizing.paused:
             waiter = self.queue.head()
-            if self._shedder.overstayed(now - waiter.since, now, self.books.direct):
+            if self._sheds and self._shedder.overstayed(now - waiter.since, now, self.books.direct):
                 self._refuse(waiter, Refusal.SHED)
                 continue
             try:
-                approved = self._approve(slot, waiter.request, now)
+                approved = (self._lends_at_sight and now < slot.expires_at) or self._approve(slot, waiter.request, now)
             except Skip as skip:
                 self._refuse(waiter, skip)
                 continue

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from trio.lowlevel import Task
+
     from ._slot import Slot
 
 R = TypeVar("R")
@@ -53,7 +55,7 @@ class Waiter(Generic[R]):
         self.since = since
         self.deadline = deadline
         self.client = client
-        self.task: object = None
+        self.task: Task | None = None
         """The shell's task, once it is parked."""
         self.slot: Slot[R] | None = None
         self.outcome: Refusal | BaseException | None = None
@@ -71,24 +73,25 @@ class WaitQueue(Generic[R]):
 
     def __init__(self, default_timeout: float) -> None:
         self._default_timeout = default_timeout
-        self._waiters: OrderedDict[Waiter[R], None] = OrderedDict()
+        self.line: OrderedDict[Waiter[R], None] = OrderedDict()
+        """The waiters themselves; empty is false."""
         self._lane: deque[Waiter[R]] = deque()
         self._heap: list[tuple[float, int, Waiter[R]]] = []
         self._serial = count()
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return len(self.line)
 
     def __iter__(self) -> Iterator[Waiter[R]]:
-        return iter(self._waiters)
+        return iter(self.line)
 
     def head(self) -> Waiter[R]:
         """Return the waiter that is served next; the queue must not be empty."""
-        return next(iter(self._waiters))
+        return next(iter(self.line))
 
     def push(self, waiter: Waiter[R]) -> None:
         waiter.pending = True
-        self._waiters[waiter] = None
+        self.line[waiter] = None
         if waiter.deadline == waiter.since + self._default_timeout:
             self._prune_lane()
             self._lane.append(waiter)
@@ -98,7 +101,7 @@ class WaitQueue(Generic[R]):
 
     def remove(self, waiter: Waiter[R]) -> None:
         waiter.pending = False
-        del self._waiters[waiter]
+        del self.line[waiter]
 
     def next_deadline(self) -> float:
         """Return when the next waiter expires, or infinity."""
@@ -121,10 +124,10 @@ class WaitQueue(Generic[R]):
     def _prune_lane(self) -> None:
         while self._lane and not self._lane[0].pending:
             self._lane.popleft()
-        if len(self._lane) > 2 * len(self._waiters) + 64:
+        if len(self._lane) > 2 * len(self.line) + 64:
             self._lane = deque(waiter for waiter in self._lane if waiter.pending)
 
     def _compact(self) -> None:
-        if len(self._heap) > 2 * len(self._waiters) + 64:
+        if len(self._heap) > 2 * len(self.line) + 64:
             self._heap = [entry for entry in self._heap if entry[2].pending]
             heapify(self._heap)
