@@ -1,4 +1,10 @@
-"""A resource pool for trio: define how to open and close one thing, and the pool does everything else."""
+"""A resource pool for trio: define how to open and close one thing, and the pool does everything else.
+
+Write a `PoolWorker`, open a pool of it with `open_pool`, and lend with ``async with pool.checkout() as lease``. What
+the worker is asked, and when, stands in `PoolWorker`; what can happen to a resource, in the table at the top of the
+module ``_slot``. No client ever runs a worker's asynchronous callback, and no waiter is bound to a resource: one whose
+ping fails is closed by the pool, and whoever waits keeps the place in the queue and gets the next one.
+"""
 
 import logging
 

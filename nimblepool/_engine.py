@@ -88,12 +88,15 @@ class Engine(Generic[R]):
         self.lease_type: type[Lease[R]] = SupervisedLease if supervised else Lease
         self.default_timeout = inf if settings.checkout_timeout is None else settings.checkout_timeout
         self._quota = quota
+        self._limited = quota.limited
         self._worker = worker
         self._nursery = nursery
         self._crew: Crew[R] = Crew(self, worker, settings, nursery)
         self._keeper = trio.CancelScope(shield=True)
         self._nap = trio.CancelScope()
         self._changed = trio.lowlevel.ParkingLot()
+        self._onlookers = 0
+        """How many tasks wait for a change that is no lease (`_until`)."""
         self._wanted: list[int] = []
         """What those ask for who are in `wait_ready`."""
         self._starting = trio.Lock()
@@ -203,6 +206,7 @@ class Engine(Generic[R]):
 
     # Clients
 
+    @enable_ki_protection
     async def wait(self, lease: Lease[R]) -> None:
         """Queue for a slot until ``lease`` has one.
 
@@ -210,7 +214,13 @@ class Engine(Generic[R]):
             PoolError: `CheckoutTimeout`, `PoolClosed`, `PoolOverloaded` or `PoolUnavailable`.
             BaseException: what the worker's ``enqueue`` or ``checkout`` raised.
         """
-        waiter = self._enqueue(lease)
+        now = self.now()
+        waiter: Waiter[R] = Waiter(lease.request, now, now + lease.timeout, lease)
+        try:
+            self.state.enqueue(waiter, now)
+        finally:
+            if self.outbox or self._limited:
+                self.flush()
         if waiter.pending:
             waiter.task = lease.task
             await wait_task_rescheduled(partial(self._give_up, waiter))
@@ -224,17 +234,6 @@ class Engine(Generic[R]):
                 del (
                     outcome
                 )  # its traceback has this frame: no cycle, or what it refers to lives until the collector runs
-
-    @enable_ki_protection
-    def _enqueue(self, lease: Lease[R]) -> Waiter[R]:
-        now = self.now()
-        waiter: Waiter[R] = Waiter(lease.request, now, now + lease.timeout, lease)
-        try:
-            self.state.enqueue(waiter, now)
-        finally:
-            if self.outbox or self._quota.limited:
-                self.flush()
-        return waiter
 
     @enable_ki_protection
     def _give_up(self, waiter: Waiter[R], _: object) -> Abort:
@@ -357,9 +356,10 @@ class Engine(Generic[R]):
                 self._nap.deadline = self._next_due()
             else:
                 self._crew.start(item[0], item[1])
-        if self._changed:
+        if self._onlookers:
             self._changed.unpark_all()
-        self._quota.settle()
+        if self._limited:
+            self._quota.settle()
 
     def wake_by(self, when: float) -> None:
         """Let the keeper wake at ``when`` at the latest."""
@@ -416,8 +416,12 @@ class Engine(Generic[R]):
         self._nursery.start_soon(crash, name=f"{self.name}: crash")
 
     async def _until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            await self._changed.park()
+        self._onlookers += 1
+        try:
+            while not condition():
+                await self._changed.park()
+        finally:
+            self._onlookers -= 1
 
     async def _stop_worker(self) -> None:
         timeout = self.settings.terminate_timeout

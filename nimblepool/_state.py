@@ -172,7 +172,7 @@ class PoolState(Generic[R]):
 
     def abandon(self, waiter: Waiter[R]) -> None:
         """Forget a client that was cancelled while it waited."""
-        self.queue.remove(waiter)
+        self.queue.abandon(waiter)
         self.books.cancelled += 1
 
     def give_back(self, slot: Slot[R], verdict: Verdict, now: float) -> None:
@@ -183,7 +183,10 @@ class PoolState(Generic[R]):
         slot.idle_since = slot.checked_at = now
         if verdict is Verdict.OK and slot.state is SlotState.LEASED and self._takes_back_at_sight:
             slot.state = SlotState.IDLE
-            self._offer(slot, now)
+            if self._line or self._watches_idle:
+                self._offer(slot, now)
+            else:
+                self._rack.put(slot)
             return
         if verdict is not Verdict.OK:
             self._follow(slot, verdict, now)
@@ -476,7 +479,7 @@ class PoolState(Generic[R]):
     def _offer(self, slot: Slot[R], now: float) -> None:
         """Hand a slot with room to the waiters at the head; shelve it when none is left."""
         while self._line and not self.sizing.paused:
-            waiter = self.queue.head()
+            waiter = next(iter(self._line))
             if self._sheds and self._shedder.overstayed(now - waiter.since, now, self.books.direct):
                 self._refuse(waiter, Refusal.SHED)
                 continue

@@ -60,7 +60,8 @@ class Waiter(Generic[R]):
         self.slot: Slot[R] | None = None
         self.outcome: Refusal | BaseException | None = None
         self.pending = False
-        self.settled_at = inf
+        self.settled_at: float
+        """When it was granted its slot."""
 
 
 @final
@@ -93,7 +94,8 @@ class WaitQueue(Generic[R]):
         waiter.pending = True
         self.line[waiter] = None
         if waiter.deadline == waiter.since + self._default_timeout:
-            self._prune_lane()
+            if self._lane and not self._lane[0].pending:
+                self._prune_lane()
             self._lane.append(waiter)
         elif waiter.deadline < inf:
             heappush(self._heap, (waiter.deadline, next(self._serial), waiter))
@@ -102,6 +104,11 @@ class WaitQueue(Generic[R]):
     def remove(self, waiter: Waiter[R]) -> None:
         waiter.pending = False
         del self.line[waiter]
+
+    def abandon(self, waiter: Waiter[R]) -> None:
+        """Remove a waiter that gave up; whoever is served leaves the lane from its front, these leave holes in it."""
+        self.remove(waiter)
+        self._prune_lane()
 
     def next_deadline(self) -> float:
         """Return when the next waiter expires, or infinity."""
