@@ -9,7 +9,7 @@ ping fails is closed by the pool, and whoever waits keeps the place in the queue
 import logging
 
 from ._backoff import Backoff
-from ._breaker import CircuitBreaker
+from ._breaker import BreakerState, CircuitBreaker
 from ._codel import CoDel
 from ._errors import (
     CheckoutTimeout,
@@ -23,21 +23,26 @@ from ._errors import (
     PoolUnavailable,
     ResourceLost,
 )
-from ._keyed import KeyedPool, open_keyed_pool
-from ._lease import Lease
+from ._keyed import KeyedCheckout, KeyedPool, KeyedStats, open_keyed_pool
+from ._lease import Lease, PromptCheckout
 from ._observer import PoolObserver
 from ._options import PoolOptions
-from ._pool import Pool, open_pool, serve_pool
+from ._pool import DEFAULT, Default, Pool, open_pool, serve_pool
 from ._stats import PoolStats
 from ._verdict import Reason, Skip, Stage, Verdict
 from ._worker import PoolWorker
 
 __all__ = [
+    "DEFAULT",
     "Backoff",
+    "BreakerState",
     "CheckoutTimeout",
     "CircuitBreaker",
     "CoDel",
+    "Default",
+    "KeyedCheckout",
     "KeyedPool",
+    "KeyedStats",
     "Lease",
     "LeaseExpired",
     "LeaseRevoked",
@@ -52,6 +57,7 @@ __all__ = [
     "PoolStats",
     "PoolUnavailable",
     "PoolWorker",
+    "PromptCheckout",
     "Reason",
     "ResourceLost",
     "Skip",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
-from ._fleet import Task
+from ._fleet import Job
 from ._rack import SharedRack
 from ._slot import SlotState
 
@@ -106,7 +106,7 @@ def _racks(state: PoolState[R]) -> Iterable[SharedRack[R]]:
 def audit_outbox(state: PoolState[R]) -> None:
     """Assert that every slot that needs a callback has one, running or to be started."""
     queued = {
-        slot for item in state.outbox if isinstance(item, tuple) and item[0] is not Task.ABORT for slot in item[1:]
+        slot for item in state.outbox if isinstance(item, tuple) and item[0] is not Job.ABORT for slot in item[1:]
     }
     for slot in state.fleet.slots:
         needs = slot.state in {SlotState.OPENING, SlotState.PINGING, SlotState.RESETTING}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, final
 
 import trio
 
-from ._fleet import Task
+from ._fleet import Job
 from ._worker import overrides
 
 if TYPE_CHECKING:
@@ -57,11 +57,11 @@ class Crew(Generic[R]):
         self._settings = settings
         self._nursery = nursery
         self._watches = overrides(worker, "watch")
-        self._jobs = {Task.OPEN: self._open, Task.PING: self._ping, Task.RESET: self._reset, Task.CLOSE: self._close}
+        self._jobs = {Job.OPEN: self._open, Job.PING: self._ping, Job.RESET: self._reset, Job.CLOSE: self._close}
 
-    def start(self, task: Task, slot: Slot[R]) -> None:
-        if task is not Task.ABORT:
-            self._nursery.start_soon(self._jobs[task], slot, name=f"{self._engine.name}: {task.value}")
+    def start(self, job: Job, slot: Slot[R]) -> None:
+        if job is not Job.ABORT:
+            self._nursery.start_soon(self._jobs[job], slot, name=f"{self._engine.name}: {job.value}")
         elif isinstance(slot.running, trio.CancelScope):
             slot.running.cancel()
 

@@ -32,7 +32,7 @@ def explain(engine: Engine[R], waiter: Waiter[R], refusal: Refusal) -> PoolError
         case Refusal.CLOSED:
             return closed(engine)
         case Refusal.UNAVAILABLE:
-            return _unavailable(engine)
+            return unavailable(engine, engine.state.supply.last_error)
 
 
 def closed(engine: Engine[R]) -> PoolClosed:
@@ -64,20 +64,19 @@ def _holders(engine: Engine[R], leases: int) -> str:
 
 def _timed_out(engine: Engine[R], timeout: float) -> CheckoutTimeout:
     error = CheckoutTimeout(f"{_head(engine)} no resource within {timeout:g} s; {describe(engine)}")
-    supply = engine.state.supply
-    error.__cause__ = supply.last_error if supply.failures else None
+    error.__cause__ = engine.state.supply.last_error
     return error
 
 
-def _unavailable(engine: Engine[R]) -> PoolUnavailable:
+def unavailable(engine: Engine[R], cause: BaseException | None) -> PoolUnavailable:
     supply = engine.state.supply
     retry_after = max(0.0, supply.retry_at - engine.now())
     error = PoolUnavailable(
-        f"{_head(engine)} no resource can be opened ({supply.failures} failures in a row, the last one: "
-        f"{supply.last_error!r}); next attempt in {retry_after:.3g} s",
+        f"{_head(engine)} no resource can be opened ({supply.failures} failures in a row, the last one: {cause!r}); "
+        f"next attempt in {retry_after:.3g} s",
         retry_after=retry_after,
     )
-    error.__cause__ = supply.last_error
+    error.__cause__ = cause
     return error
 
 

@@ -6,6 +6,7 @@ import logging
 import random
 from functools import partial
 from math import inf
+from threading import get_ident
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar, final
 
 import trio
@@ -19,7 +20,7 @@ from trio.lowlevel import (
 )
 
 from ._crew import Crew
-from ._diagnosis import closed, explain
+from ._diagnosis import closed, explain, unavailable
 from ._hooks import Hooks
 from ._lease import Lease
 from ._observer import Audience
@@ -27,7 +28,7 @@ from ._options import DEFAULT_CLOSE_GRACE
 from ._slot import SlotState
 from ._state import PoolState
 from ._stats import PoolStats, read_stats
-from ._supervised import SupervisedLease
+from ._supervised import ObservedLease, SupervisedLease
 from ._supervision import Supervision
 from ._verdict import Reason, Stage
 from ._waiter import Refusal, Waiter
@@ -76,21 +77,23 @@ class Engine(Generic[R]):
         )
         self.outbox = self.state.outbox
         self.held: dict[Lease[R] | weakref.ref[AcquiredLease[R]], None] = {}
-        self.audience = Audience(settings.name, settings.observers)
+        self.audience = Audience(settings.name, settings.observers, self._crash)
         self.supervision: Supervision[R] = Supervision(self, settings.max_hold)
         self.closed = trio.Event()
-        supervised = (
-            settings.max_hold is not None
-            or settings.close_grace is not None
-            or settings.on_death == "cancel"
-            or bool(self.audience)
-        )
-        self.lease_type: type[Lease[R]] = SupervisedLease if supervised else Lease
+        supervised = settings.max_hold is not None or settings.close_grace is not None or settings.on_death == "cancel"
+        self.lease_type: type[Lease[R]] = Lease
+        if supervised:
+            self.lease_type = SupervisedLease
+        elif self.audience:
+            self.lease_type = ObservedLease
         self.default_timeout = inf if settings.checkout_timeout is None else settings.checkout_timeout
         self._quota = quota
         self._limited = quota.limited
+        self.room = quota.limit
+        """How much room for resources there is in all, those of other pools included."""
         self._worker = worker
         self._nursery = nursery
+        self._thread = get_ident()
         self._crew: Crew[R] = Crew(self, worker, settings, nursery)
         self._keeper = trio.CancelScope(shield=True)
         self._nap = trio.CancelScope()
@@ -99,6 +102,8 @@ class Engine(Generic[R]):
         """How many tasks wait for a change that is no lease (`_until`)."""
         self._wanted: list[int] = []
         """What those ask for who are in `wait_ready`."""
+        self._open_error: BaseException | None = None
+        """How opening failed since the last of them came."""
         self._starting = trio.Lock()
         self._started = False
         self._closing = False
@@ -117,6 +122,7 @@ class Engine(Generic[R]):
                 await self._worker.start()
                 self._started = True
 
+    @enable_ki_protection
     def run(self) -> None:
         """Run the keeper, and open what ``min_size`` asks for."""
         self._nursery.start_soon(self._keep, name=f"{self.name}: keeper")
@@ -132,8 +138,9 @@ class Engine(Generic[R]):
             with trio.move_on_after(self.grace):
                 await self.until_unused()
         finally:
+            self.start_to_finish()
             with trio.CancelScope(shield=True):
-                await self.finish_closing()
+                await self.closed.wait()
 
     @property
     def grace(self) -> float:
@@ -156,53 +163,60 @@ class Engine(Generic[R]):
         """Wait until no lease is held."""
         await self._until(lambda: not self.held)
 
-    async def finish_closing(self) -> None:
+    def start_to_finish(self) -> None:
+        """Let a task of the pool's own do the rest of the closing.
+
+        Trio delivers Ctrl-C to the main task even where that is shielded, and it must not leave the closing half done.
+        """
+        self._nursery.start_soon(self._finish_closing, name=f"{self.name}: closing")
+
+    @enable_ki_protection
+    async def _finish_closing(self) -> None:
         """Take back what is leased still, and wait until every resource is closed."""
-        if self.held:
-            if self.settings.close_grace is not None and self.supervision.revoke():
-                with trio.move_on_after(self.settings.terminate_timeout):
-                    await self.until_unused()
-            self.supervision.wrest()
-            self.flush()
-        fleet = self.state.fleet
-        await self._until(lambda: not fleet.slots and not fleet.closing)
-        self._keeper.cancel()
-        if self._started:
-            await self._stop_worker()
-        self.closed.set()
+        with trio.CancelScope(shield=True):
+            if self.held:
+                if self.settings.close_grace is not None and self.supervision.revoke():
+                    with trio.move_on_after(self.settings.terminate_timeout):
+                        await self.until_unused()
+                self.supervision.wrest()
+                self.flush()
+            fleet = self.state.fleet
+            await self._until(lambda: not fleet.slots and not fleet.closing)
+            self._keeper.cancel()
+            if self._started:
+                await self._stop_worker()
+            self.closed.set()
 
     async def drain(self) -> None:
         """Serve who waits, let nobody else in, and wait until all leases have ended."""
-        self.state.drain()
-        self.flush()
+        self.tell(self.state.drain, self.now())
         await self._until(lambda: not self.held and not self.state.queue)
 
     async def wait_ready(self, count: int) -> None:
         """Wait until ``count`` resources are open; see `Pool.wait_ready`."""
         state = self.state
-        failures = state.books.open_failures
         self._wanted.append(count)
-        state.warm_up(max(self._wanted), self.now())
-        self.flush()
+        self._open_error = None
+        self.tell(state.warm_up, max(self._wanted), self.now())
         try:
             await self._until(
                 lambda: (
                     state.fleet.living >= count
                     or count > state.sizing.max_size
                     or state.sizing.shut
-                    or (state.books.open_failures > failures and self.settings.on_open_failure == "raise")
+                    or (self._open_error is not None and self.settings.on_open_failure == "raise")
                 )
             )
         finally:
             self._wanted.remove(count)
-            state.warm_up(max(self._wanted, default=0), self.now())
-            self.flush()
+            error, self._open_error = self._open_error, None
+            self.tell(state.warm_up, max(self._wanted, default=0), self.now())
         if state.sizing.shut:
             raise closed(self)
         if count > state.sizing.max_size:
             raise ValueError(f"n must be at most max_size, which is {state.sizing.max_size} by now, not {count}")
         if state.fleet.living < count:
-            raise explain(self, Waiter(None, self.now(), inf), Refusal.UNAVAILABLE)
+            raise unavailable(self, error)
 
     # Clients
 
@@ -218,9 +232,12 @@ class Engine(Generic[R]):
         waiter: Waiter[R] = Waiter(lease.request, now, now + lease.timeout, lease)
         try:
             self.state.enqueue(waiter, now)
-        finally:
-            if self.outbox or self._limited:
-                self.flush()
+        except BaseException:
+            self.flush()
+            await cancel_shielded_checkpoint()
+            raise
+        if self.outbox or self._limited:
+            self.flush()
         if waiter.pending:
             waiter.task = lease.task
             await wait_task_rescheduled(partial(self._give_up, waiter))
@@ -246,9 +263,21 @@ class Engine(Generic[R]):
 
     @enable_ki_protection
     def tell(self, event: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Tell the state of an event, and do what it decides."""
-        event(*args, **kwargs)
-        self.flush()
+        """Tell the state of an event, and do what it decides.
+
+        Raises:
+            RuntimeError: this is not the thread of the pool.
+        """
+        self.check_thread()
+        try:
+            event(*args, **kwargs)
+        finally:
+            self.flush()
+
+    def check_thread(self) -> None:
+        """Raise ``RuntimeError`` unless this is the trio thread in which the pool was opened."""
+        if get_ident() != self._thread:
+            raise RuntimeError(f"pool {self.name!r} belongs to another thread: go through trio.from_thread.run_sync")
 
     @enable_ki_protection
     def refuse_now(self) -> PoolError:
@@ -257,7 +286,6 @@ class Engine(Generic[R]):
         self.state.refuse_now(refusal)
         return explain(self, Waiter(None, self.now(), inf), refusal)
 
-    @enable_ki_protection
     def retire(self, slot: Slot[R], reason: Reason) -> None:
         self.tell(self.state.retire, slot, reason, self.now())
 
@@ -272,6 +300,11 @@ class Engine(Generic[R]):
         self.flush()
 
     @property
+    def is_closing(self) -> bool:
+        """Whether the closing has begun."""
+        return self._closing
+
+    @property
     def in_use(self) -> bool:
         """Whether anybody holds a lease or waits for one."""
         return bool(self.held or self.state.queue)
@@ -279,11 +312,12 @@ class Engine(Generic[R]):
     @enable_ki_protection
     def replace(self, slot: Slot[R], resource: R) -> None:
         """Put another resource into ``slot``, and watch that one."""
+        self.check_thread()
         slot.resource = resource
         self._crew.watch(slot)
 
     def stats(self) -> PoolStats:
-        return read_stats(self.name, self.state, self.held, self.now())
+        return read_stats(self.name, self.state, self.held, self.now(), foreign=get_ident() != self._thread)
 
     # What became of callbacks
 
@@ -301,6 +335,8 @@ class Engine(Generic[R]):
     def open_failed(self, slot: Slot[R], error: BaseException, took: float) -> None:
         stopped = slot.doom is not None
         before = self._breaker()
+        if self._wanted and not stopped:
+            self._open_error = error
         self.state.open_failed(slot, error, self.now())
         self.flush()
         if not stopped:

@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 @final
-class Task(Enum):
+class Job(Enum):
     """What the shell is to do with a slot."""
 
     OPEN = "open"
@@ -48,7 +48,7 @@ class Fleet(Generic[R]):
         self.slots: dict[Slot[R], None] = {}
         """Every slot but those that are closing or closed."""
         self.rack: Rack[R] = (SharedRack if shared else Rack)(settings.order)
-        self.outbox: deque[Waiter[R] | tuple[Task, Slot[R] | None]] = deque()
+        self.outbox: deque[Waiter[R] | tuple[Job, Slot[R] | None]] = deque()
         """What the shell has to do: waiters to wake, callbacks to start or stop."""
         self._strict = settings.strict_size
         self._quota = quota
@@ -93,7 +93,7 @@ class Fleet(Generic[R]):
         self.slots[slot] = None
         self.opening += 1
         self.coming_open += 1
-        self.outbox.append((Task.OPEN, slot))
+        self.outbox.append((Job.OPEN, slot))
         return True
 
     def opened_one(self, slot: Slot[R], resource: R, now: float) -> None:
@@ -110,13 +110,13 @@ class Fleet(Generic[R]):
         self.coming_open -= slot.doom is None
         slot.state = SlotState.CLOSED
         del self.slots[slot]
-        self._quota.give_back()
+        self._quota.give_back(evicted=slot.doom is Reason.EVICTED)
 
     def ping(self, slot: Slot[R]) -> None:
         slot.state = SlotState.PINGING
         self.pinging += 1
         self.coming_pings += 1
-        self.outbox.append((Task.PING, slot))
+        self.outbox.append((Job.PING, slot))
 
     def pinged(self, slot: Slot[R], now: float) -> None:
         self.pinging -= 1
@@ -129,7 +129,7 @@ class Fleet(Generic[R]):
         slot.state = SlotState.RESETTING
         self.resetting += 1
         self.coming_resets += 1
-        self.outbox.append((Task.RESET, slot))
+        self.outbox.append((Job.RESET, slot))
 
     def was_reset(self, slot: Slot[R], now: float) -> None:
         self.resetting -= 1
@@ -153,14 +153,14 @@ class Fleet(Generic[R]):
                 self.retired += 1
             case SlotState.OPENING if first:
                 self.coming_open -= 1
-                self.outbox.append((Task.ABORT, slot))
+                self.outbox.append((Job.ABORT, slot))
             case SlotState.PINGING if first:
                 self.rack.discard(slot)
                 self.coming_pings -= 1
-                self.outbox.append((Task.ABORT, slot))
+                self.outbox.append((Job.ABORT, slot))
             case SlotState.RESETTING if first:
                 self.coming_resets -= 1
-                self.outbox.append((Task.ABORT, slot))
+                self.outbox.append((Job.ABORT, slot))
             case _:
                 pass
 
@@ -172,13 +172,13 @@ class Fleet(Generic[R]):
         del self.slots[slot]
         self.closing += 1
         self.lost += slot.doom in UNHEALTHY
-        self.outbox.append((Task.CLOSE, slot))
+        self.outbox.append((Job.CLOSE, slot))
         if not self._strict:
-            self._quota.give_back()
+            self._quota.give_back(evicted=slot.doom is Reason.EVICTED)
 
     def terminated(self, slot: Slot[R]) -> None:
         self.closing -= 1
         self.closed += 1
         slot.state = SlotState.CLOSED
         if self._strict:
-            self._quota.give_back()
+            self._quota.give_back(evicted=slot.doom is Reason.EVICTED)

@@ -59,8 +59,8 @@ class Hooks(Generic[R]):
         """Return the worker's verdict; ``REMOVE`` if the callback failed, which is logged."""
         try:
             return self._checked("message", self._worker.message(resource, message))
-        except Exception:
-            logger.exception("%s.message failed; the resource is removed", self._name)
+        except BaseException as error:  # noqa: BLE001 - it is noted
+            self._note(error, "%s.message failed; the resource is removed")
             return Verdict.REMOVE
 
     def capacity(self, resource: R) -> int | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Concatenate, Generic, ParamSpec, Protocol, Typ
 
 import trio
 
-from ._check import check_count, check_optional_seconds
+from ._check import check_count, check_optional_seconds, check_type
 from ._engine import Engine
 from ._errors import PoolClosed
 from ._nursery import open_quiet_nursery
@@ -19,6 +19,7 @@ from ._options import PoolOptions, Settings
 from ._pool import DEFAULT, Default, Pool
 from ._quota import Budget, Quota, Share
 from ._stats import PoolStats
+from ._worker import PoolWorker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ._lease import Lease, PromptCheckout
-    from ._worker import PoolWorker
 
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
@@ -73,6 +73,8 @@ class KeyedCheckout(Generic[K, R]):
 
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> Lease[R]:
+        if self._lease is not None:
+            raise RuntimeError("a checkout can be entered only once; call checkout() again")
         # Between the look-up and the lease's own first step nothing can run: the pool cannot leave in between.
         await trio.lowlevel.checkpoint_if_cancelled()
         lease = self._keyed.pool_of(self._key).checkout(self._request, timeout=self._timeout)
@@ -93,7 +95,7 @@ class _Readable(Protocol):
 
 @final
 class KeyedStats(Mapping[K, PoolStats]):
-    """The figures of each key that has a pool at present; from any thread."""
+    """The figures of each key that has a pool at present, from any thread."""
 
     def __init__(self, entries: Mapping[K, _Readable]) -> None:
         self._entries = entries
@@ -106,6 +108,10 @@ class KeyedStats(Mapping[K, PoolStats]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def snapshot(self) -> dict[K, PoolStats]:
+        """Return all figures by key; while a key may leave, this is safer than to iterate."""
+        return {key: entry.stats() for key, entry in list(self._entries.items())}
 
 
 @final
@@ -153,7 +159,12 @@ class KeyedPool(Generic[K, R]):
         return KeyedCheckout(self, key, request, timeout)
 
     def checkout_nowait(self, key: K, request: object = None) -> PromptCheckout[R]:
-        """Lend an idle resource of ``key`` to the block; see `Pool.checkout_nowait`."""
+        """Lend an idle resource of ``key`` to the block; makes the key's pool if need be; see `Pool.checkout_nowait`.
+
+        Raises:
+            PoolError: as `Pool.checkout_nowait`.
+            Exception: what ``make_worker`` raised.
+        """
         return self.pool_of(key).checkout_nowait(request)
 
     async def acquire(
@@ -196,6 +207,9 @@ class KeyedPool(Generic[K, R]):
             Exception: what ``make_worker`` raised.
         """
         entry = self._entries.get(key)
+        if entry is not None and entry.engine.is_closing and not self._closing:  # somebody closed the key's own pool
+            self._let_go(key)
+            entry = None
         if entry is None:
             entry = self._add(key)
         elif self._key_idle < inf:
@@ -208,35 +222,49 @@ class KeyedPool(Generic[K, R]):
         if self._closing:
             await self._closed.wait()
             return
-        self._closing = True
-        self._keeper.cancel()
-        engines = [entry.engine for entry in self._entries.values()]
-        for engine in engines:
-            engine.begin_closing()
+        engines = self._begin_closing()
         try:
             with trio.move_on_after(max((engine.grace for engine in engines), default=0.0)):
                 for engine in engines:
                     await engine.until_unused()
         finally:
+            self._nursery.start_soon(self._finish_closing, engines)
             with trio.CancelScope(shield=True):
-                async with trio.open_nursery() as nursery:
-                    for engine in engines:
-                        nursery.start_soon(engine.finish_closing)
-                    for engine in self._leaving:
-                        nursery.start_soon(engine.closed.wait)
+                await self._closed.wait()
+
+    @trio.lowlevel.enable_ki_protection
+    def _begin_closing(self) -> list[Engine[R]]:
+        """Lend to nobody; return the engines that are to be finished here, and not by who closes them already."""
+        self._closing = True
+        self._keeper.cancel()
+        engines = [entry.engine for entry in self._entries.values()]
+        self._leaving.update(engine for engine in engines if engine.is_closing)
+        return [engine for engine in engines if engine.begin_closing()]
+
+    @trio.lowlevel.enable_ki_protection
+    async def _finish_closing(self, engines: list[Engine[R]]) -> None:
+        """See `Engine.start_to_finish`."""
+        with trio.CancelScope(shield=True):
+            for engine in engines:
+                engine.start_to_finish()
+            for engine in [*engines, *self._leaving]:
+                await engine.closed.wait()
             self._closed.set()
 
+    @trio.lowlevel.enable_ki_protection
     def _add(self, key: K) -> _Entry[R]:
         if self._closing:
             raise PoolClosed(f"keyed pool {self._settings.name!r}: it is closing or closed, and lends nothing any more")
         settings = replace(self._settings, name=f"{self._settings.name}[{key!r}]")
         share = Quota() if self._budget is None else Share(self._budget)
-        engine = Engine(self._make_worker(key), settings, self._nursery, share)
+        worker = self._make_worker(key)
+        check_type("what make_worker returns", worker, PoolWorker)
+        engine = Engine(worker, settings, self._nursery, share)
         if isinstance(share, Share):
             share.engine = engine
         now = self._now()
-        entry = self._entries[key] = _Entry(engine, now)
         engine.run()
+        entry = self._entries[key] = _Entry(engine, now)
         self._nap.deadline = min(self._nap.deadline, now + self._key_idle)
         return entry
 
@@ -255,11 +283,14 @@ class KeyedPool(Generic[K, R]):
         while self._next_due() <= now:
             key, entry = self._entries.popitem(last=False)
             entry.used_at = max(entry.used_at, entry.last_use(now))
-            if entry.used_at + self._key_idle > now:
-                self._entries[key] = entry
-            else:
-                self._leaving.add(entry.engine)
-                self._nursery.start_soon(self._dismiss, entry.engine)
+            self._entries[key] = entry
+            if entry.used_at + self._key_idle <= now:
+                self._let_go(key)
+
+    def _let_go(self, key: K) -> None:
+        engine = self._entries.pop(key).engine
+        self._leaving.add(engine)
+        self._nursery.start_soon(self._dismiss, engine)
 
     async def _dismiss(self, engine: Engine[R]) -> None:
         await engine.close()
@@ -277,8 +308,9 @@ async def open_keyed_pool(
     """Open a pool for each key that is asked for; leaving the block closes them all.
 
     Args:
-        make_worker: returns the worker for a key; called when the key is first used, and again after its pool left.
-            The worker's ``start`` runs before the first ``init``, and a failure of it counts as one of ``init``.
+        make_worker: returns the worker for a key; annotate its parameter, for type checkers. It is called when the key
+            is first used, and again after the key's pool left. The worker's ``start`` runs before the first ``init``,
+            and a failure of it counts as one of ``init``.
         max_total: at most so many resources under all keys together; ``None`` for no limit. A key that needs room
             takes it from the resource idle longest under another key; keys whose clients wait share evenly.
         key_idle: seconds after which the pool of an unused key is closed; ``None`` for never.
@@ -290,7 +322,7 @@ async def open_keyed_pool(
     """
     settings = Settings(**options)
     if max_total is not None:
-        check_count("max_total", max_total, least=1)
+        check_count("max_total", max_total, least=max(1, settings.min_size))
     idle = check_optional_seconds("key_idle", key_idle, zero=False)
     async with open_quiet_nursery() as nursery:
         keyed = KeyedPool(make_worker, settings, nursery, max_total=max_total, key_idle=idle)

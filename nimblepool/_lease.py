@@ -26,6 +26,8 @@ logger = logging.getLogger("nimblepool")
 class Lease(Generic[R]):
     """A checkout, and then the lease that it obtained: ``async with pool.checkout() as lease``.
 
+    It belongs to the trio thread of its pool.
+
     Invariants:
         _slot is not None if and only if the lease is held, and then the engine's ``held`` lists it
         _task is not None once it was entered
@@ -94,19 +96,30 @@ class Lease(Generic[R]):
     def replace(self, resource: R) -> None:
         """Put ``resource`` in the place of the leased one (STARTTLS, a reconnect).
 
-        The new one is lent on and terminated like any other. The old one is the caller's: the pool forgets it.
+        The new one is lent on and terminated like any other, and keeps the age and the uses of the old one. That is the
+        caller's: the pool forgets it. Other leases of a shared resource get to see the new one, too.
         """
         self._engine.replace(self._held_slot(), resource)
 
     def release(self) -> None:
-        """End the lease now, in good order. Idempotent; never waits, and is no checkpoint."""
+        """End the lease now, in good order. Idempotent; never waits, and is no checkpoint.
+
+        Raises:
+            RuntimeError: this is not the thread of the pool.
+        """
+        self._engine.check_thread()
         if self._slot is not None:
             self._end(None)
 
     @enable_ki_protection
     async def __aenter__(self) -> Self:
         await checkpoint_if_cancelled()
-        if self._take():
+        try:
+            taken = self._take()
+        except BaseException:
+            await cancel_shielded_checkpoint()
+            raise
+        if taken:
             await cancel_shielded_checkpoint()
         else:
             await self._engine.wait(self)
@@ -133,7 +146,7 @@ class Lease(Generic[R]):
         """End the lease when its body has ended, with ``exc`` or in good order."""
         if self._slot is not None:
             self._end(exc)
-        elif self._fate is not None and exc is not None and exc is not self._fate:
+        elif self._fate is not None and exc is not None and not isinstance(exc, (LeaseExpired, trio.Cancelled)):
             exc.add_note(f"(before, the pool had ended the lease: {self._fate})")
 
     def granted(self, slot: Slot[R], waiter: Waiter[R]) -> None:
@@ -153,15 +166,19 @@ class Lease(Generic[R]):
         return self._slot is slot
 
     def _held_slot(self) -> Slot[R]:
-        if self._slot is None:
-            raise self._fate or LeaseExpired(f"this lease of pool {self._engine.name!r} has ended; check out another")
-        return self._slot
+        if self._slot is not None:
+            return self._slot
+        if self._fate is not None:
+            raise type(self._fate)(*self._fate.args)
+        if self._task is None:
+            raise LeaseExpired("this checkout was not entered: use `async with pool.checkout() as lease`")
+        raise LeaseExpired(f"this lease of pool {self._engine.name!r} has ended; check out another")
 
     @enable_ki_protection
     def _take(self) -> bool:
         """Begin the lease if a slot is free."""
         if self._task is not None:
-            raise RuntimeError("a checkout can be entered only once; call checkout() again")
+            raise RuntimeError("a lease can be entered only once (and `acquire` has done it); call checkout() again")
         self._task = current_task()
         engine = self._engine
         now = engine.now()

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ._breaker import BreakerState
     from ._verdict import Reason
@@ -62,20 +62,33 @@ class PoolObserver:
 
 
 class Audience:
-    """The observers of one pool."""
+    """The observers of one pool.
 
-    def __init__(self, pool: str, observers: Iterable[PoolObserver]) -> None:
+    Args:
+        pool: the pool's name.
+        observers: who is told.
+        crash: told of what is more than a failure (``SystemExit``), which nobody could be given.
+    """
+
+    def __init__(self, pool: str, observers: Iterable[PoolObserver], crash: Callable[[BaseException], object]) -> None:
         self._pool = pool
-        self._observers = list(observers)
+        self._observers = tuple(observers)
+        self._crash = crash
 
     def __bool__(self) -> bool:
         return bool(self._observers)
 
     def tell(self, event: str, *details: object) -> None:
         """Call the method named ``event`` of each observer; drop those that raise."""
-        for observer in tuple(self._observers):
+        for observer in self._observers:
             try:
                 getattr(observer, event)(self._pool, *details)
-            except Exception:
-                logger.exception("pool %r: observer %r raised and is dropped", self._pool, observer)
-                self._observers.remove(observer)
+            except BaseException as error:  # noqa: BLE001 - it is logged, or ends the pool
+                self._drop(observer, error)
+
+    def _drop(self, observer: PoolObserver, error: BaseException) -> None:
+        self._observers = tuple(other for other in self._observers if other is not observer)
+        if isinstance(error, Exception):
+            logger.error("pool %r: observer %r raised and is dropped", self._pool, observer, exc_info=error)
+        else:
+            self._crash(error)

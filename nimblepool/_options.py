@@ -31,7 +31,8 @@ class PoolOptions(TypedDict, total=False):
     checkout_timeout: float | None
     """How long a checkout may take in all when it names no timeout of its own; default 5."""
     max_waiting: int | None
-    """At most so many waiters; one more gets `PoolOverloaded`; default no limit."""
+    """At most so many clients wait for a lease to end; one more gets `PoolOverloaded`. Those for whom a resource is
+    being opened, or can be, do not count. Default no limit."""
     max_hold: float | None
     """At most so long a lease; then the body is cancelled and `LeaseTimeout` raised; default off."""
     max_idle: float | None

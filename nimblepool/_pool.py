@@ -17,13 +17,13 @@ from ._lease import Lease, PromptCheckout
 from ._nursery import open_quiet_nursery
 from ._options import PoolOptions, Settings, check_sizes
 from ._quota import Quota
+from ._worker import PoolWorker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
     from typing import Unpack
 
     from ._stats import PoolStats
-    from ._worker import PoolWorker
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -62,9 +62,9 @@ class Pool(Generic[R]):
         out as it is.
 
         Args:
-            request: handed to the worker's ``checkout``.
+            request: handed to the worker's ``checkout``, and to its ``enqueue`` and ``cancelled`` if it comes to that.
             timeout: seconds for all of queueing, opening, pinging and resetting; ``None`` for no limit; by default
-                ``checkout_timeout``. With 0 it succeeds only if a resource is idle.
+                ``checkout_timeout``. With 0 it succeeds only if a resource is idle and needs no ping or reset first.
 
         Raises:
             CheckoutTimeout: ``timeout`` ran out.
@@ -118,7 +118,7 @@ class Pool(Generic[R]):
         holder = trio.lowlevel.current_task() if owner is DEFAULT else owner
         if holder is not None:
             check_type("owner", holder, trio.lowlevel.Task)
-        lease = AcquiredLease(engine, request, seconds, holder, _caller())
+        lease = AcquiredLease(engine, request, seconds, holder, caller())
         return await lease.__aenter__()
 
     async def run(self, fn: Callable[Concatenate[R, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -146,6 +146,8 @@ class Pool(Generic[R]):
         check_count("n", count, least=1)
         if count > sizing.max_size:
             raise ValueError(f"n must be at most max_size ({sizing.max_size}), not {count}")
+        if count > self._engine.room:
+            raise ValueError(f"n must be at most max_total ({self._engine.room:g}), not {count}")
         await self._engine.wait_ready(count)
 
     def resize(self, *, min_size: int | None = None, max_size: int | None = None) -> None:
@@ -189,7 +191,8 @@ class Pool(Generic[R]):
     async def drain(self) -> None:
         """Refuse new checkouts, serve those that wait, and return when the last lease has ended.
 
-        The pool lends nothing afterwards: close it. Cancelling stops the waiting, not the draining.
+        A paused pool is resumed for it. The pool lends nothing afterwards: close it. Cancelling stops the waiting, not
+        the draining. Do not await it while you hold a lease of this pool: it would wait for yours.
         """
         await self._engine.drain()
 
@@ -198,7 +201,8 @@ class Pool(Generic[R]):
 
         New and queued checkouts get `PoolClosed`. Leases have ``close_grace`` to end; then they are revoked. Each
         resource is terminated under ``terminate_timeout``, all at the same time. A cancellation from outside cuts short
-        the grace and is delivered when everything is closed.
+        the grace and is delivered when everything is closed. A lease of the task that closes ends at once, for that
+        task could not end it while it waits here.
         """
         await self._engine.close()
 
@@ -241,6 +245,7 @@ async def open_pool(worker: PoolWorker[R], **options: Unpack[PoolOptions]) -> As
 @asynccontextmanager
 async def open_engine(worker: PoolWorker[R], settings: Settings) -> AsyncGenerator[Engine[R]]:
     """Run an engine for the block."""
+    check_type("worker", worker, PoolWorker)
     async with open_quiet_nursery() as nursery:
         engine = Engine(worker, settings, nursery, Quota())
         try:
@@ -281,9 +286,9 @@ def _timeout(timeout: float | None) -> float:
     return check_optional_seconds("timeout", timeout)
 
 
-def _caller() -> str:
-    """Return the place from which `Pool.acquire` is awaited."""
+def caller() -> str:
+    """Return the place in the user's code from which a lease is acquired."""
     frame = inspect.currentframe()
-    for _ in range(2):
-        frame = None if frame is None else frame.f_back
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("nimblepool."):
+        frame = frame.f_back
     return "somewhere" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno} ({frame.f_code.co_name})"

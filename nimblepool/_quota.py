@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._engine import Engine
 
 
@@ -21,17 +24,20 @@ class Quota:
         """Take room for one resource, or say no; then the pool is called again when there is room."""
         return True
 
-    def give_back(self) -> None:
-        """Return the room of one resource."""
+    limit: float = inf
+    """How much room there is in all."""
 
-    def became_idle(self, now: float) -> None:
-        """Note that a resource of this pool is idle."""
+    def give_back(self, *, evicted: bool) -> None:
+        """Return the room of one resource, which had to make it for another pool or not."""
+
+    def became_idle(self, since: float) -> None:
+        """Note that this pool's oldest idle resource is idle ``since``."""
 
     def leave(self) -> None:
         """Stop asking for room: the pool is closing."""
 
     def claims(self) -> bool:
-        """Tell whether the resource that is being checked in must make room for another pool."""
+        """Tell whether the resource that comes free must make room for another pool; it is then evicted."""
         return False
 
     def settle(self) -> None:
@@ -57,6 +63,8 @@ class Budget:
     def __init__(self, max_total: int) -> None:
         self.max_total = max_total
         self.used = 0
+        self.making_room = 0
+        """Evicted resources whose room has not come back: under a lease still, or closing where that counts."""
         self._hungry: dict[int, OrderedDict[Share, None]] = {}
         self._unsettled = False
         self._settling = False
@@ -72,9 +80,14 @@ class Budget:
         self._unsettled = True
         return False
 
-    def give_back(self) -> None:
+    def give_back(self, *, evicted: bool) -> None:
         self.used -= 1
+        self.making_room -= evicted
         self._unsettled = True
+
+    def needs_room(self) -> bool:
+        """Tell whether more pools are hungry than resources are making room already."""
+        return self.making_room < sum(map(len, self._hungry.values()))
 
     def became_idle(self, share: Share, since: float) -> None:
         if not share.listed:
@@ -91,17 +104,21 @@ class Budget:
                 del self._hungry[share.hungry_at]
             share.hungry_at = None
 
-    def neediest(self, *, but: Share | None = None) -> Share | None:
-        """Return who is to be fed first, leaving out those that need nothing any more."""
+    def neediest(self) -> Share | None:
+        """Return who is to be fed first: a pool with clients that wait if there is one, else one for ``min_size``."""
+        return self.neediest_with_clients() or self._neediest(lambda _: True)
+
+    def neediest_with_clients(self, *, but: Share | None = None) -> Share | None:
+        """Return who is to be fed first of those with clients that wait."""
+        return self._neediest(lambda share: share is not but and bool(share.engine.state.queue))
+
+    def _neediest(self, counts: Callable[[Share], bool]) -> Share | None:
         for size in sorted(self._hungry):
-            while (share := self._first_of(size, but)) is not None:
+            while (share := next(filter(counts, self._hungry.get(size, ())), None)) is not None:
                 if share.engine.state.sizing.wants_more():
                     return share
                 self.leave(share)
         return None
-
-    def _first_of(self, size: int, but: Share | None) -> Share | None:
-        return next((share for share in self._hungry.get(size, ()) if share is not but), None)
 
     def settle(self) -> None:
         """Feed the hungry while there is room. What this sets off in their pools is settled here, too."""
@@ -125,7 +142,7 @@ class Budget:
     def _feed(self, share: Share) -> bool:
         """Give room to ``share``; false if there is none."""
         if share.engine.state.sizing.would_open(share.engine.now()):
-            if self.used >= self.max_total:
+            if self.used >= self.max_total and self.needs_room():
                 self._evict_for(share)
             if self.used >= self.max_total:  # nothing to evict, or it counts until it is closed
                 return False
@@ -143,13 +160,14 @@ class Budget:
         while self._idle:
             since, serial, share = heappop(self._idle)
             oldest = share.engine.state.fleet.rack.oldest()
-            if oldest is None:
+            if oldest is None or not share.can_spare:
                 share.listed = False
             elif oldest.idle_since > since:
                 heappush(self._idle, (oldest.idle_since, serial, share))
             else:
                 kept.append((since, serial, share))
-                if share is not hungry and share.can_spare:
+                if share is not hungry:
+                    self.making_room += 1
                     share.engine.evict(oldest)
                     break
         for entry in kept:
@@ -164,6 +182,7 @@ class Share(Quota):
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
+        self.limit = budget.max_total
         self.engine: Engine[Any]
         """Whose share it is; set as soon as the engine exists."""
         self.listed = False
@@ -183,11 +202,11 @@ class Share(Quota):
     def take(self) -> bool:
         return self._budget.take(self)
 
-    def give_back(self) -> None:
-        self._budget.give_back()
+    def give_back(self, *, evicted: bool) -> None:
+        self._budget.give_back(evicted=evicted)
 
-    def became_idle(self, now: float) -> None:
-        self._budget.became_idle(self, now)
+    def became_idle(self, since: float) -> None:
+        self._budget.became_idle(self, since)
 
     def leave(self) -> None:
         self._budget.leave(self)
@@ -196,18 +215,22 @@ class Share(Quota):
         self._budget.settle()
 
     def claims(self) -> bool:
-        """Tell whether a resource that is checked in here must make room for the neediest other pool.
+        """Tell whether a resource that comes free here must make room for the neediest other pool; it is then evicted.
 
         It must if nobody waits for it here; or if the other has at least two resources fewer, so that sizes even out
         and then stay; or if the other has none, and its client has waited longer than ours: keys take turns when there
         are more of them than room.
         """
-        if not self.can_spare or self.engine.state.fleet.retired:  # one at a time
+        if not self.can_spare or not self._budget.needs_room():
             return False
-        other = self._budget.neediest(but=self)
-        if other is None or not (theirs := other.engine.state.queue):
+        other = self._budget.neediest_with_clients(but=self)
+        if other is None or not self._must_yield_to(other):
             return False
+        self._budget.making_room += 1
+        return True
+
+    def _must_yield_to(self, other: Share) -> bool:
         ours = self.engine.state.queue
         if not ours or self.size - other.size >= 2:  # noqa: PLR2004 - a difference of one would only change sides
             return True
-        return other.size == 0 and theirs.head().since < ours.head().since
+        return other.size == 0 and other.engine.state.queue.head().since < ours.head().since

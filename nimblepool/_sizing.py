@@ -68,6 +68,10 @@ class Sizing(Generic[R]):
         """Return how many waiters need not wait for a lease to end, because something is or can be opened for them."""
         return self._coming(self._fleet.coming_open + max(0, self.max_size - self._fleet.size))
 
+    def unprovided(self) -> float:
+        """Return how many waiters nothing is on its way for; none while they are not served."""
+        return 0 if self.paused else len(self._queue) - self._coming(self._fleet.coming_open)
+
     def _coming(self, openings: int) -> float:
         """Return how many leases so many openings, and the pings and resets under way, will make room for."""
         return self._fleet.coming_back + (openings * self._supply.leases_each if openings else 0)

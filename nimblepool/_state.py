@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, final
 from ._books import Books
 from ._codel import NoShedding, Shedder
 from ._errors import PoolError
-from ._fleet import Fleet, Task
+from ._fleet import Fleet, Job
 from ._quota import Quota
 from ._sizing import Sizing
 from ._slot import Slot, SlotState
@@ -116,7 +116,7 @@ class PoolState(Generic[R]):
                 if self._lend(slot):
                     self._rack.put(slot)
                 return slot
-            if slot.state is not SlotState.CLOSING:  # it is pinged or reset, and then the client's
+            if slot.state in {SlotState.PINGING, SlotState.RESETTING}:  # and then it is the client's
                 return None
         return None
 
@@ -190,7 +190,7 @@ class PoolState(Generic[R]):
             return
         if verdict is not Verdict.OK:
             self._follow(slot, verdict, now)
-        elif self._quota.limited and self._quota.claims():
+        elif slot.doom is None and self._quota.limited and self._quota.claims():
             self._doom(slot, Reason.EVICTED)
         elif self._shared:
             self._ask_capacity(slot)
@@ -200,11 +200,12 @@ class PoolState(Generic[R]):
 
     def opened(self, slot: Slot[R], resource: R, now: float) -> None:
         self.fleet.opened_one(slot, resource, now)
-        self.supply.succeeded()
         if slot.doom is None:
             self._upkeep.opened(slot, now, len(self.fleet.slots))
             if self._shared and self._ask_capacity(slot):
                 self.supply.leases_each = max(1, slot.capacity)
+        if slot.capacity > 0:  # one that takes no lease has yet to prove that it is worth having
+            self.supply.succeeded()
         self._newborn = slot
         self._route(slot, now)
         self._newborn = None
@@ -226,11 +227,14 @@ class PoolState(Generic[R]):
         self.fleet.pinged(slot, now)
         if not alive or slot.doom is not None:
             self.retire(slot, Reason.PING, now)
+        elif self._quota.limited and self._quota.claims():
+            self.retire(slot, Reason.EVICTED, now)
         elif self.sizing.shut or (self.queue and not self.sizing.paused):
             self._rack.discard(slot)
             self._route(slot, now)
         self._serve(now)
         self._upkeep.became_idle(now)
+        self._announce_idle()
         self._ping_due(now)
         self._rearm(now)
 
@@ -238,9 +242,12 @@ class PoolState(Generic[R]):
         self.fleet.was_reset(slot, now)
         if not clean:
             self._doom(slot, Reason.RESET)
+        elif slot.doom is None and self._quota.limited and self._quota.claims():
+            self._doom(slot, Reason.EVICTED)
         self._route(slot, now)
         if slot.state is SlotState.IDLE:
             self._rack.order(slot)
+            self._rearm(now)
         self._serve(now)
 
     def terminated(self, slot: Slot[R], now: float) -> None:
@@ -265,6 +272,7 @@ class PoolState(Generic[R]):
         staying.sort(key=lambda slot: (slot.leases > 0, slot.state is not SlotState.OPENING, slot.idle_since))
         for slot in staying[: max(0, len(staying) - max_size)]:
             self.fleet.retire(slot, Reason.SURPLUS)
+        self._announce_idle()
         self._serve(now)
         self.open_more(now)
         self._rearm(now)
@@ -322,16 +330,18 @@ class PoolState(Generic[R]):
             self._rack.order(slot)
 
     def warm_up(self, size: int, now: float) -> None:
-        """Open resources until there are ``size``, once; `min_size` keeps them open, and this does not."""
+        """Keep ``size`` resources open until this is called again."""
         self.sizing.warm = size
+        self._announce_idle()
         self.open_more(now)
         self._rearm(now)
 
-    def drain(self) -> None:
-        """Let nobody in any more. Who waits is served still; a slot that nobody waits for is closed."""
-        self.sizing.shut = self._halted = self._watches_idle = True
-        if not self.queue:
-            for slot in [slot for slot in self._rack if slot.leases == 0]:
+    def drain(self, now: float) -> None:
+        """Let nobody in any more. Who waits is served still, paused or not; what nobody waits for is closed."""
+        self.sizing.shut = self._watches_idle = True
+        self.resume(now)
+        for slot in [slot for slot in self._rack if slot.leases == 0 and slot.state is SlotState.IDLE]:
+            if not self.queue:
                 self.fleet.retire(slot, Reason.CLOSED)
 
     def close(self, now: float) -> None:
@@ -343,11 +353,6 @@ class PoolState(Generic[R]):
         for slot in list(self.fleet.slots):
             self.fleet.retire(slot, Reason.CLOSED)
         self._rearm(now)
-
-    def wrest(self, slot: Slot[R], now: float) -> None:
-        """Take a RETIRED slot from its clients, and close it under them."""
-        slot.leases = 0
-        self._route(slot, now)
 
     # What time brings
 
@@ -363,7 +368,7 @@ class PoolState(Generic[R]):
             assert oldest is not None, "bug: a slot is idle too long, and none is idle"
             self.fleet.retire(oldest, Reason.IDLE)
             if self.queue and oldest.uses == 0:  # it never had room for a lease: do not open its like again at once
-                self.supply.relapsed(PoolError("a new resource had no capacity until it was idle too long"), now)
+                self.supply.failed(PoolError("a new resource had no capacity until it was idle too long"), now)
         self._ping_due(now)
         self._serve(now)
         self.open_more(now)
@@ -391,7 +396,9 @@ class PoolState(Generic[R]):
 
     def _disappoint(self, now: float) -> None:
         """Refuse the waiters that counted on an opening that failed; all of them, if there is no hope left."""
-        count = inf if self.sizing.is_hopeless(now) else self.supply.leases_each
+        count: float = len(self.queue)
+        if not self.sizing.is_hopeless(now):
+            count = min(self.supply.leases_each, self.sizing.unprovided())
         while self.queue and count > 0:
             self._refuse(self.queue.head(), Refusal.UNAVAILABLE)
             count -= 1
@@ -505,10 +512,15 @@ class PoolState(Generic[R]):
         if self.sizing.shut:
             self.fleet.retire(slot, Reason.CLOSED)
             return
-        self._quota.became_idle(now)
+        self._announce_idle()
         self._upkeep.became_idle(now)
         if now + self._upkeep.patience < self.alarm:
             self._rearm(now)
+
+    def _announce_idle(self) -> None:
+        """Let the pools that share the quota know what is idle here and may have to make room."""
+        if self._quota.limited and (oldest := self._rack.oldest()) is not None:
+            self._quota.became_idle(oldest.idle_since)
 
     def _grant(self, waiter: Waiter[R], slot: Slot[R], now: float) -> bool:
         self.queue.remove(waiter)
@@ -574,4 +586,4 @@ class PoolState(Generic[R]):
     def _set_alarm(self, when: float) -> None:
         if when != self.alarm:
             self.alarm = when
-            self.outbox.append((Task.ALARM, None))
+            self.outbox.append((Job.ALARM, None))

@@ -15,7 +15,7 @@ import trio
 
 from ._acquired import AcquiredLease, OwnerWatch, has_ended
 from ._errors import LeaseExpired, LeaseRevoked, LeaseTimeout, ResourceLost
-from ._supervised import SupervisedLease
+from ._supervised import ObservedLease, SupervisedLease
 from ._verdict import Reason
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ class Supervision(Generic[R]):
 
     # What leases tell
 
-    def began(self, lease: SupervisedLease[R], wait: float) -> None:
+    def began(self, lease: ObservedLease[R], wait: float) -> None:
         self._time(lease)
         self._engine.audience.tell("checkout", wait)
 
-    def ended(self, lease: SupervisedLease[R], used: float, error: BaseException | None) -> None:
+    def ended(self, lease: ObservedLease[R], used: float, error: BaseException | None) -> None:
         self._timed.pop(lease, None)
         self._engine.audience.tell("checkin", used, error)
 

@@ -21,7 +21,7 @@ class Supply:
     has just come back meets no herd.
 
     Invariants:
-        failures > 0 implies that last_error is not None
+        failures == 0 if and only if last_error is None
         failures == 0 implies retry_at == -inf
         1 <= ramp <= max_opening
     """
@@ -39,7 +39,6 @@ class Supply:
         self.failures = 0
         """Failures in a row."""
         self.last_error: BaseException | None = None
-        """The latest failure, even if there was a success since."""
         self.retry_at = -inf
         self.leases_each: float = inf if shared else 1
         """How many waiters one opening resource is expected to serve; unknown, thus all, before the first one."""
@@ -58,6 +57,7 @@ class Supply:
     def succeeded(self) -> None:
         self._before_success = (self.failures, self._rounds)
         self.failures = 0
+        self.last_error = None
         self._rounds = 0
         self.retry_at = -inf
         self._ramp = min(self._max_opening, self._ramp + 1)

@@ -34,8 +34,6 @@ class Reason(StrEnum):
     """The reset raised or timed out."""
     DIED = "died"
     """The worker's ``watch`` ended."""
-    REPLACED = "replaced"
-    """The client put another resource in its place."""
     HELD = "held too long"
     """Its lease went past ``max_hold``."""
     ABANDONED = "abandoned"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import trio
@@ -16,7 +16,7 @@ R = TypeVar("R")
 """The resource: whatever the worker's ``init`` returns."""
 
 
-class PoolWorker(Generic[R]):
+class PoolWorker(ABC, Generic[R]):
     """How to open, judge and close one kind of resource; the pool does everything else.
 
     Only ``init`` must be written. ``checkout``, ``checkin``, ``capacity``, ``message``, ``enqueue`` and ``cancelled``
@@ -38,7 +38,6 @@ class PoolWorker(Generic[R]):
         Raises:
             Exception: the resource cannot be opened. The pool counts the failure and backs off.
         """
-        raise NotImplementedError
 
     async def terminate(self, resource: R, reason: Reason) -> None:
         """Close ``resource``; called exactly once for each that ``init`` returned.
@@ -101,7 +100,10 @@ class PoolWorker(Generic[R]):
         return request
 
     def cancelled(self, stage: Stage, request: object) -> None:
-        """Hear that the client of ``request`` was cancelled (``queued`` or ``leased``) or timed out (``queued``)."""
+        """Hear that a client gave up: it was cancelled or timed out while ``queued``, or its body was cancelled.
+
+        A body may also have been cancelled by the pool itself (``max_hold``, ``close_grace``, ``on_death="cancel"``).
+        """
 
     async def start(self) -> None:
         """Run once, before the first ``init``; what it raises comes out of ``open_pool``, which waits for it.

@@ -356,9 +356,9 @@ async def test_a_waiting_checkout_with_the_default_timeout_opens_none_either(mon
         assert (counted.scopes, counted.tasks) == (0, 0)
 
 
-async def test_with_observers_each_lease_has_a_scope(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So the two tests above can fail; and this is why observers are not free."""
-    async with open_pool(FakeWorker(), observers=[PoolObserver()]) as pool:
+async def test_a_body_that_can_be_cancelled_costs_a_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So the tests above can fail."""
+    async with open_pool(FakeWorker(), close_grace=1) as pool:
         await pool.wait_ready(1)
         with census(monkeypatch) as counted:
             async with pool.checkout() as lease:
@@ -368,6 +368,15 @@ async def test_with_observers_each_lease_has_a_scope(monkeypatch: pytest.MonkeyP
             lease.release()
         assert counted.scopes == 1
         assert counted.tasks == 1, "terminate"
+
+
+async def test_observers_cost_no_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_pool(FakeWorker(), observers=[PoolObserver()]) as pool:
+        await pool.wait_ready(1)
+        with census(monkeypatch) as counted:
+            async with pool.checkout() as lease:
+                assert type(lease) is not Lease
+        assert (counted.scopes, counted.tasks) == (0, 0)
 
 
 async def test_without_observers_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:

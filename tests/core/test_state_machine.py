@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from nimblepool import Backoff, CircuitBreaker, CoDel, PoolWorker, Reason, Skip, Verdict
 from nimblepool._audit import audit
-from nimblepool._fleet import Task
+from nimblepool._fleet import Job
 from nimblepool._hooks import Hooks
 from nimblepool._options import Settings
 from nimblepool._slot import TRANSITIONS, Slot, SlotState
@@ -87,7 +87,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.state: PoolState[Resource] = PoolState(
             self.options, Hooks(self.worker, crash=self.crash), rng=random.Random(seed), now=self.now
         )
-        self.running: dict[Slot[Resource], Task] = {}
+        self.running: dict[Slot[Resource], Job] = {}
         self.leases: list[Slot[Resource]] = []
         self.waiting: list[Waiter[Resource]] = []
         self.started = 0
@@ -108,10 +108,10 @@ class PoolMachine(RuleBasedStateMachine):
             item = self.state.outbox.popleft()
             if isinstance(item, Waiter):
                 granted += self.settle(item)
-            elif item[1] is not None and item[0] is not Task.ABORT:
+            elif item[1] is not None and item[0] is not Job.ABORT:
                 assert item[1] not in self.running, "two callbacks run on one resource"
                 self.running[item[1]] = item[0]
-            elif item[0] is Task.ABORT:
+            elif item[0] is Job.ABORT:
                 assert item[1] in self.running
         assert granted == sorted(granted), "served out of turn"
         if granted and self.waiting:
@@ -135,10 +135,10 @@ class PoolMachine(RuleBasedStateMachine):
             assert self.now - slot.opened_at < self.options.max_age, "lent although too old"
         assert slot.uses <= (self.options.max_uses or math.inf), "lent too often"
 
-    def pick(self, task: Task, data: st.DataObject) -> Slot[Resource]:
+    def pick(self, task: Job, data: st.DataObject) -> Slot[Resource]:
         return data.draw(st.sampled_from([slot for slot, running in self.running.items() if running is task]))
 
-    def is_running(self, task: Task) -> bool:
+    def is_running(self, task: Job) -> bool:
         return task in self.running.values()
 
     # Clients
@@ -194,10 +194,10 @@ class PoolMachine(RuleBasedStateMachine):
 
     # Callbacks
 
-    @precondition(lambda self: self.is_running(Task.OPEN))
+    @precondition(lambda self: self.is_running(Job.OPEN))
     @rule(data=st.data(), works=st.sampled_from([True, True, False]), capacity=st.integers(0, 3))
     def open_ends(self, data: st.DataObject, *, works: bool, capacity: int) -> None:
-        slot = self.pick(Task.OPEN, data)
+        slot = self.pick(Job.OPEN, data)
         del self.running[slot]
         if works:
             self.state.opened(slot, Resource(capacity), self.now)
@@ -205,26 +205,26 @@ class PoolMachine(RuleBasedStateMachine):
             self.state.open_failed(slot, OSError("refused"), self.now)
         self.flush()
 
-    @precondition(lambda self: self.is_running(Task.PING))
+    @precondition(lambda self: self.is_running(Job.PING))
     @rule(data=st.data(), alive=st.booleans())
     def ping_ends(self, data: st.DataObject, *, alive: bool) -> None:
-        slot = self.pick(Task.PING, data)
+        slot = self.pick(Job.PING, data)
         del self.running[slot]
         self.state.pinged(slot, self.now, alive=alive)
         self.flush()
 
-    @precondition(lambda self: self.is_running(Task.RESET))
+    @precondition(lambda self: self.is_running(Job.RESET))
     @rule(data=st.data(), clean=st.booleans())
     def reset_ends(self, data: st.DataObject, *, clean: bool) -> None:
-        slot = self.pick(Task.RESET, data)
+        slot = self.pick(Job.RESET, data)
         del self.running[slot]
         self.state.was_reset(slot, self.now, clean=clean)
         self.flush()
 
-    @precondition(lambda self: self.is_running(Task.CLOSE))
+    @precondition(lambda self: self.is_running(Job.CLOSE))
     @rule(data=st.data())
     def close_ends(self, data: st.DataObject) -> None:
-        slot = self.pick(Task.CLOSE, data)
+        slot = self.pick(Job.CLOSE, data)
         del self.running[slot]
         self.state.terminated(slot, self.now)
         self.flush()
@@ -303,7 +303,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(drain=st.booleans())
     def close(self, *, drain: bool) -> None:
         if drain:
-            self.state.drain()
+            self.state.drain(self.now)
         else:
             self.closed = True
             self.state.close(self.now)
@@ -328,10 +328,10 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_callback_that_is_needed_runs(self) -> None:
-        needed = {SlotState.OPENING: Task.OPEN, SlotState.PINGING: Task.PING, SlotState.RESETTING: Task.RESET}
+        needed = {SlotState.OPENING: Job.OPEN, SlotState.PINGING: Job.PING, SlotState.RESETTING: Job.RESET}
         for slot in self.state.fleet.slots:
             assert self.running.get(slot) is needed.get(slot.state)
-        closing = sum(task is Task.CLOSE for task in self.running.values())
+        closing = sum(task is Job.CLOSE for task in self.running.values())
         assert closing == self.state.fleet.closing
 
     @invariant()
@@ -353,11 +353,11 @@ class PoolMachine(RuleBasedStateMachine):
         while self.running:
             slot, task = self.running.popitem()
             match task:
-                case Task.OPEN:
+                case Job.OPEN:
                     self.state.opened(slot, Resource(1), self.now)
-                case Task.PING:
+                case Job.PING:
                     self.state.pinged(slot, self.now, alive=True)
-                case Task.RESET:
+                case Job.RESET:
                     self.state.was_reset(slot, self.now, clean=True)
                 case _:
                     self.state.terminated(slot, self.now)

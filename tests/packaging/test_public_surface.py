@@ -18,10 +18,15 @@ PUBLIC_MODULES = {"__init__", "testing"}
 SURFACE = {
     "nimblepool": [
         "Backoff",
+        "BreakerState",
         "CheckoutTimeout",
         "CircuitBreaker",
         "CoDel",
+        "DEFAULT",
+        "Default",
+        "KeyedCheckout",
         "KeyedPool",
+        "KeyedStats",
         "Lease",
         "LeaseExpired",
         "LeaseRevoked",
@@ -36,6 +41,7 @@ SURFACE = {
         "PoolStats",
         "PoolUnavailable",
         "PoolWorker",
+        "PromptCheckout",
         "Reason",
         "ResourceLost",
         "Skip",
