@@ -8,6 +8,7 @@ from typing import Literal, final
 from ._check import check_count
 
 BreakerState = Literal["closed", "open", "half-open"]
+"""Clients wait for resources to be opened; they fail at once; one attempt is being made."""
 
 
 @final

@@ -59,8 +59,7 @@ async def broadcast(scene: Scene) -> None:
 async def recount(scene: Scene) -> None:
     """Change the capacity of every resource."""
     if scene.worker.is_shared:
-        # What carries nothing and may not idle would be opened again and again, in no time.
-        scene.worker.capacity_now = scene.rng.randint(1 if scene.settings.max_idle == 0.0 else 0, 4)
+        scene.worker.capacity_now = scene.rng.randint(0, 4)
     scene.pool.refresh_capacity()
 
 

@@ -45,7 +45,7 @@ class FaultyWorker(FakeWorker):
 
     def replace(self, resource: FakeResource) -> FakeResource:
         """Close ``resource`` as its client does, and return another one."""
-        resource.terminated.append(Reason.REPLACED)
+        resource.terminated.append(Reason.REMOVED)
         another = FakeResource(len(self.resources) + 1)
         self.resources.append(another)
         return another

@@ -78,8 +78,12 @@ class PoolMachine(RuleBasedStateMachine):
             }
         ),
         seed=st.integers(0, 2**32),
+        opened=st.integers(0, 4),
+        lent=st.integers(0, 4),
     )
-    def open_pool(self, *, shared: bool, sizes: tuple[int, int], options: dict[str, Any], seed: int) -> None:
+    def open_pool(
+        self, *, shared: bool, sizes: tuple[int, int], options: dict[str, Any], seed: int, opened: int, lent: int
+    ) -> None:
         self.options = Settings(min_size=sizes[0], max_size=sizes[1], **options)
         self.worker = SharedWorker() if shared else ExclusiveWorker()
         self.shared = shared
@@ -96,6 +100,24 @@ class PoolMachine(RuleBasedStateMachine):
         self.states: dict[Slot[Resource], SlotState] = {}
         self.state.open_more(self.now)
         self.flush()
+        self.begin_in_the_middle(opened, lent)
+
+    def begin_in_the_middle(self, opened: int, lent: int) -> None:
+        """Open some resources and lend some, for the interesting events need several of each."""
+        self.state.warm_up(min(opened, self.state.sizing.max_size), self.now)
+        self.flush()
+        for opening in [slot for slot, job in self.running.items() if job is Job.OPEN]:
+            del self.running[opening]
+            self.state.opened(opening, Resource(2), self.now)
+            self.flush()
+        self.state.warm_up(0, self.now)
+        self.flush()
+        for _ in range(lent):
+            if (slot := self.state.lend_now("request", self.now)) is not None:
+                self.started += 1
+                self.settled += 1
+                self.begin(slot)
+            self.flush()
 
     # The shell's part
 
@@ -382,7 +404,7 @@ def reachable(state: SlotState) -> set[SlotState]:
 
 TestPool = PoolMachine.TestCase
 TestPool.settings = settings(
-    max_examples=150,
+    max_examples=400,
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -91,7 +91,10 @@ def test_the_exports_are_these(package: str, names: list[str]) -> None:
     assert sorted(importlib.import_module(package).__all__) == sorted(names)
 
 
-@pytest.mark.parametrize("name", nimblepool.__all__)
+ALIASES = {"BreakerState"}  # their text stands below them in the source, where the language gives them none
+
+
+@pytest.mark.parametrize("name", sorted(set(nimblepool.__all__) - ALIASES))
 def test_every_export_exists_and_is_explained(name: str) -> None:
     assert getattr(nimblepool, name).__doc__
 
