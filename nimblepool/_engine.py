@@ -1,4 +1,8 @@
-"""The trio shell: it does what the pure part has decided, and tells it what happened."""
+"""The trio shell: it does what the pure part has decided, and tells it what happened.
+
+What it does for clients, callbacks and the owner is one pattern with many short methods, and so one class; the work
+itself is done by `_crew` (callbacks), `_lease` (clients) and `_supervision` (leases overdue, lost or revoked).
+"""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ class KeyedPool(Generic[K, R]):
         check_type("what make_worker returns", worker, PoolWorker)
         engine = Engine(worker, settings, self._nursery, share)
         if isinstance(share, Share):
-            share.engine = engine
+            share.pool = engine
         now = self._now()
         engine.run()
         entry = self._entries[key] = _Entry(engine, now)

@@ -6,12 +6,35 @@ from collections import OrderedDict
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._engine import Engine
+    from ._slot import Slot
+    from ._state import PoolState
+
+
+class Neighbour(Protocol):
+    """A pool that shares a budget with others."""
+
+    @property
+    def state(self) -> PoolState[Any]:
+        """Its pure part."""
+        ...
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """The clock."""
+        ...
+
+    def evict(self, slot: Slot[Any]) -> None:
+        """Close an idle resource in favour of another pool."""
+        ...
+
+    def reconsider(self) -> None:
+        """Open what is needed, for there is room."""
+        ...
 
 
 class Quota:
@@ -110,12 +133,12 @@ class Budget:
 
     def neediest_with_clients(self, *, but: Share | None = None) -> Share | None:
         """Return who is to be fed first of those with clients that wait."""
-        return self._neediest(lambda share: share is not but and bool(share.engine.state.queue))
+        return self._neediest(lambda share: share is not but and bool(share.pool.state.queue))
 
     def _neediest(self, counts: Callable[[Share], bool]) -> Share | None:
         for size in sorted(self._hungry):
             while (share := next(filter(counts, self._hungry.get(size, ())), None)) is not None:
-                if share.engine.state.sizing.wants_more():
+                if share.pool.state.sizing.wants_more():
                     return share
                 self.leave(share)
         return None
@@ -141,7 +164,7 @@ class Budget:
 
     def _feed(self, share: Share) -> bool:
         """Give room to ``share``; false if there is none."""
-        if share.engine.state.sizing.would_open(share.engine.now()):
+        if share.pool.state.sizing.would_open(share.pool.now()):
             if self.used >= self.max_total and self.needs_room():
                 self._evict_for(share)
             if self.used >= self.max_total:  # nothing to evict, or it counts until it is closed
@@ -149,7 +172,7 @@ class Budget:
         self.leave(share)
         self._fed = share
         try:
-            share.engine.reconsider()
+            share.pool.reconsider()
         finally:
             self._fed = None
         return True
@@ -159,7 +182,7 @@ class Budget:
         kept: list[tuple[float, int, Share]] = []
         while self._idle:
             since, serial, share = heappop(self._idle)
-            oldest = share.engine.state.fleet.rack.oldest()
+            oldest = share.pool.state.fleet.rack.oldest()
             if oldest is None or not share.can_spare:
                 share.listed = False
             elif oldest.idle_since > since:
@@ -168,7 +191,7 @@ class Budget:
                 kept.append((since, serial, share))
                 if share is not hungry:
                     self.making_room += 1
-                    share.engine.evict(oldest)
+                    share.pool.evict(oldest)
                     break
         for entry in kept:
             heappush(self._idle, entry)
@@ -183,8 +206,8 @@ class Share(Quota):
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
         self.limit = budget.max_total
-        self.engine: Engine[Any]
-        """Whose share it is; set as soon as the engine exists."""
+        self.pool: Neighbour
+        """Whose share it is; set as soon as it exists."""
         self.listed = False
         """The budget's heap has an entry for this pool."""
         self.hungry_at: int | None = None
@@ -193,11 +216,11 @@ class Share(Quota):
     @property
     def can_spare(self) -> bool:
         """Whether the pool has more resources than it keeps unasked."""
-        return self.size > self.engine.state.sizing.min_size
+        return self.size > self.pool.state.sizing.min_size
 
     @property
     def size(self) -> int:
-        return len(self.engine.state.fleet.slots)
+        return len(self.pool.state.fleet.slots)
 
     def take(self) -> bool:
         return self._budget.take(self)
@@ -230,7 +253,7 @@ class Share(Quota):
         return True
 
     def _must_yield_to(self, other: Share) -> bool:
-        ours = self.engine.state.queue
+        ours = self.pool.state.queue
         if not ours or self.size - other.size >= 2:  # noqa: PLR2004 - a difference of one would only change sides
             return True
-        return other.size == 0 and other.engine.state.queue.head().since < ours.head().since
+        return other.size == 0 and other.pool.state.queue.head().since < ours.head().since

@@ -6,6 +6,10 @@ stop. ``alarm`` is the time at which the shell must call ``tick``.
 
 What each event may do to a slot is the table in `_slot`. Where a slot goes that has come free is decided in one place,
 `PoolState._route`.
+
+It is one class, longer than the others: every event may free a slot, a free slot goes to a waiter, and what a waiter
+needs may open or close slots. Whatever does not take part in that round (counting, sizes, back-off, due times, who is
+next) stands in a module of its own.
 """
 
 from __future__ import annotations

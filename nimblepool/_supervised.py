@@ -71,13 +71,13 @@ class SupervisedLease(ObservedLease[R]):
         self._scope.__enter__()
 
     def leave(self, exc: BaseException | None) -> None:
-        if self._fate is not None and isinstance(exc, BaseExceptionGroup):
+        if self._fate is not None and exc is not None and _is_group(exc):
             exc.add_note(f"(besides, the pool has cancelled the body: {self._fate})")
         try:
             self._scope.__exit__(None if exc is None else type(exc), exc, None if exc is None else exc.__traceback__)
         finally:
             super().leave(exc)
-        if self._scope.cancelled_caught and not isinstance(exc, BaseExceptionGroup):
+        if self._scope.cancelled_caught:
             assert self._fate is not None, "bug: a body was cancelled, and nobody knows why"
             raise self._fate
 
@@ -87,3 +87,7 @@ class SupervisedLease(ObservedLease[R]):
             self._fate = fate
             self._engine.retire(self._held_slot(), reason)
             self._scope.cancel()
+
+
+def _is_group(error: BaseException) -> bool:
+    return isinstance(error, BaseExceptionGroup)

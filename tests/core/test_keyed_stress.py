@@ -59,7 +59,7 @@ class Load:
         assert budget.used == sizes <= self.max_total
         if budget.used < self.max_total:
             hungry = budget.neediest()
-            assert hungry is None or not hungry.engine.state.sizing.would_open(trio.current_time())
+            assert hungry is None or not hungry.pool.state.sizing.would_open(trio.current_time())
 
 
 def random_worker(rng: random.Random) -> FakeWorker:
