@@ -6,8 +6,6 @@ module ``_slot``. No client ever runs a worker's asynchronous callback, and no w
 ping fails is closed by the pool, and whoever waits keeps the place in the queue and gets the next one.
 """
 
-import logging
-
 from ._backoff import Backoff
 from ._breaker import BreakerState, CircuitBreaker
 from ._codel import CoDel
@@ -28,7 +26,7 @@ from ._lease import Lease, PromptCheckout
 from ._observer import PoolObserver
 from ._options import PoolOptions
 from ._pool import DEFAULT, Default, Pool, open_pool, serve_pool
-from ._stats import PoolStats
+from ._stats import PoolStats, PoolStatus
 from ._verdict import Reason, Skip, Stage, Verdict
 from ._worker import PoolWorker
 
@@ -55,6 +53,7 @@ __all__ = [
     "PoolOptions",
     "PoolOverloaded",
     "PoolStats",
+    "PoolStatus",
     "PoolUnavailable",
     "PoolWorker",
     "PromptCheckout",
@@ -67,5 +66,3 @@ __all__ = [
     "open_pool",
     "serve_pool",
 ]
-
-logging.getLogger("nimblepool").addHandler(logging.NullHandler())

@@ -25,7 +25,10 @@ def explain(engine: Engine[R], waiter: Waiter[R], refusal: Refusal) -> PoolError
         case Refusal.NOTHING_IDLE:
             return NoneIdle(f"{_head(engine)} nothing is idle; {describe(engine)}")
         case Refusal.FULL:
-            return PoolOverloaded(f"{_head(engine)} max_waiting is reached; {describe(engine)}")
+            limit = engine.settings.max_waiting
+            return PoolOverloaded(
+                f"{_head(engine)} max_waiting ({limit}) is reached: come back later; {describe(engine)}"
+            )
         case Refusal.SHED:
             waited = engine.now() - waiter.since
             return PoolOverloaded(f"{_head(engine)} shed after waiting {waited:.3g} s; {describe(engine)}")
@@ -36,7 +39,7 @@ def explain(engine: Engine[R], waiter: Waiter[R], refusal: Refusal) -> PoolError
 
 
 def closed(engine: Engine[R]) -> PoolClosed:
-    return PoolClosed(f"{_head(engine)} it is closing or closed, and lends nothing any more")
+    return PoolClosed(f"{_head(engine)} it is {engine.status}, and lends nothing any more; open another")
 
 
 def describe(engine: Engine[R]) -> str:
@@ -48,8 +51,14 @@ def describe(engine: Engine[R]) -> str:
     )
     failures = engine.state.supply.failures
     if failures:
-        counts += f", {failures} failure{'s' if failures > 1 else ''} to open in a row"
-    return counts + _holders(engine, stats.leases)
+        counts += f", {_in_a_row(failures)}"
+    if stats.status == "paused":
+        counts += "; it is paused: call resume()"
+    return counts + engine.quota.describe() + _holders(engine, stats.leases)
+
+
+def _in_a_row(failures: int) -> str:
+    return f"{failures} failure{'s' if failures != 1 else ''} to open in a row"
 
 
 def _holders(engine: Engine[R], leases: int) -> str:
@@ -72,7 +81,7 @@ def unavailable(engine: Engine[R], cause: BaseException | None) -> PoolUnavailab
     supply = engine.state.supply
     retry_after = max(0.0, supply.retry_at - engine.now())
     error = PoolUnavailable(
-        f"{_head(engine)} no resource can be opened ({supply.failures} failures in a row, the last one: {cause!r}); "
+        f"{_head(engine)} no resource can be opened ({_in_a_row(supply.failures)}, the last one: {cause!r}); "
         f"next attempt in {retry_after:.3g} s",
         retry_after=retry_after,
     )

@@ -31,7 +31,7 @@ from ._observer import Audience
 from ._options import DEFAULT_CLOSE_GRACE
 from ._slot import SlotState
 from ._state import PoolState
-from ._stats import PoolStats, read_stats
+from ._stats import PoolStats, PoolStatus, read_stats
 from ._supervised import ObservedLease, SupervisedLease
 from ._supervision import Supervision
 from ._verdict import Reason, Stage
@@ -91,7 +91,7 @@ class Engine(Generic[R]):
         elif self.audience:
             self.lease_type = ObservedLease
         self.default_timeout = inf if settings.checkout_timeout is None else settings.checkout_timeout
-        self._quota = quota
+        self.quota = quota
         self._limited = quota.limited
         self.room = quota.limit
         """How much room for resources there is in all, those of other pools included."""
@@ -133,6 +133,7 @@ class Engine(Generic[R]):
         self.state.open_more(self.now())
         self.flush()
 
+    @enable_ki_protection
     async def close(self) -> None:
         """Close every resource. An outside cancellation cuts short the grace of leases, and nothing else."""
         if not self.begin_closing():
@@ -157,7 +158,7 @@ class Engine(Generic[R]):
         if self._closing:
             return False
         self._closing = True
-        self._quota.leave()
+        self.quota.leave()
         self.state.close(self.now())
         self.supervision.wrest_from_the_gone()
         self.flush()
@@ -304,6 +305,17 @@ class Engine(Generic[R]):
         self.flush()
 
     @property
+    def status(self) -> PoolStatus:
+        """What the pool does at present."""
+        if self.closed.is_set():
+            return "closed"
+        if self._closing:
+            return "closing"
+        if self.state.sizing.shut:
+            return "draining"
+        return "paused" if self.state.sizing.paused else "open"
+
+    @property
     def is_closing(self) -> bool:
         """Whether the closing has begun."""
         return self._closing
@@ -321,7 +333,7 @@ class Engine(Generic[R]):
         self._crew.watch(slot)
 
     def stats(self) -> PoolStats:
-        return read_stats(self.name, self.state, self.held, self.now(), foreign=get_ident() != self._thread)
+        return read_stats(self, foreign=get_ident() != self._thread)
 
     # What became of callbacks
 
@@ -399,7 +411,7 @@ class Engine(Generic[R]):
         if self._onlookers:
             self._changed.unpark_all()
         if self._limited:
-            self._quota.settle()
+            self.quota.settle()
 
     def wake_by(self, when: float) -> None:
         """Let the keeper wake at ``when`` at the latest."""

@@ -15,7 +15,7 @@ from ._check import check_count, check_optional_seconds, check_type
 from ._engine import Engine
 from ._errors import PoolClosed
 from ._nursery import open_quiet_nursery
-from ._options import PoolOptions, Settings
+from ._options import PoolOptions, settings_from
 from ._pool import DEFAULT, Default, Pool
 from ._quota import Budget, Quota, Share
 from ._stats import PoolStats
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ._lease import Lease, PromptCheckout
+    from ._options import Settings
 
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R")
@@ -197,10 +198,17 @@ class KeyedPool(Generic[K, R]):
         engines = [entry.engine for entry in list(self._entries.values())]
         return sum(len(engine.state.fleet.slots) for engine in [*engines, *self._leaving])
 
+    def pools(self) -> list[Pool[R]]:
+        """Return the pools that there are at present."""
+        return [entry.pool for entry in list(self._entries.values())]
+
+    def __repr__(self) -> str:
+        return f"<KeyedPool {self._settings.name!r}: {len(self._entries)} keys, {self.size} resources>"
+
     def pool_of(self, key: K) -> Pool[R]:
         """Return the pool of ``key``, made if need be.
 
-        It is for use at once: it leaves when the key has not been used for ``key_idle``.
+        It is for use at once: it leaves when the key has not been used for ``key_idle``, and its books with it.
 
         Raises:
             PoolClosed: the keyed pool is closing or closed.
@@ -217,6 +225,7 @@ class KeyedPool(Generic[K, R]):
             self._entries.move_to_end(key)
         return entry.pool
 
+    @trio.lowlevel.enable_ki_protection
     async def close(self) -> None:
         """Close the pools of all keys, at the same time; idempotent. See `Pool.close`."""
         if self._closing:
@@ -298,6 +307,7 @@ class KeyedPool(Generic[K, R]):
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def open_keyed_pool(
     make_worker: Callable[[K], PoolWorker[R]],
     *,
@@ -320,7 +330,7 @@ async def open_keyed_pool(
         ValueError: an option has a value that is not allowed.
         TypeError: an option does not exist, or is of the wrong type.
     """
-    settings = Settings(**options)
+    settings = settings_from(options)
     if max_total is not None:
         check_count("max_total", max_total, least=max(1, settings.min_size))
     idle = check_optional_seconds("key_idle", key_idle, zero=False)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def open_quiet_nursery() -> AsyncGenerator[trio.Nursery]:
     """Run a nursery whose tasks end with the block.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Literal, TypedDict, final
 
 from ._backoff import Backoff
@@ -34,7 +35,8 @@ class PoolOptions(TypedDict, total=False):
     """At most so many clients wait for a lease to end; one more gets `PoolOverloaded`. Those for whom a resource is
     being opened, or can be, do not count. Default no limit."""
     max_hold: float | None
-    """At most so long a lease; then the body is cancelled and `LeaseTimeout` raised; default off."""
+    """At most so long a lease; then the body is cancelled and `LeaseTimeout` raised; default off. Like ``close_grace``
+    and ``on_death="cancel"`` it costs a cancel scope for each lease."""
     max_idle: float | None
     """Close what was not used for so long, down to ``min_size``; default off."""
     max_age: float | None
@@ -154,6 +156,22 @@ class Settings:
         for observer in observers:
             check_type("each of observers", observer, PoolObserver)
         object.__setattr__(self, "observers", observers)
+
+
+def settings_from(options: PoolOptions) -> Settings:
+    """Return the checked options.
+
+    Raises:
+        TypeError: an option does not exist, or is of the wrong type.
+        ValueError: an option has a value that is not allowed.
+    """
+    known = [field.name for field in fields(Settings)]
+    for name in options:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+            raise TypeError(f"a pool has no option {name!r}; {hint}")
+    return Settings(**options)
 
 
 def check_sizes(min_size: int, max_size: int) -> None:

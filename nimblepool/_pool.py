@@ -15,7 +15,7 @@ from ._check import check_count, check_optional_seconds, check_seconds, check_ty
 from ._engine import Engine
 from ._lease import Lease, PromptCheckout
 from ._nursery import open_quiet_nursery
-from ._options import PoolOptions, Settings, check_sizes
+from ._options import PoolOptions, Settings, check_sizes, settings_from
 from ._quota import Quota
 from ._worker import PoolWorker
 
@@ -88,6 +88,7 @@ class Pool(Generic[R]):
             BaseException: what the worker's ``checkout`` raised.
         """
         engine = self._engine
+        engine.check_thread()
         if not engine.state.can_lend():
             raise engine.refuse_now()
         return PromptCheckout(engine.lease_type(engine, request, 0.0))
@@ -222,6 +223,7 @@ class Pool(Generic[R]):
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def open_pool(worker: PoolWorker[R], **options: Unpack[PoolOptions]) -> AsyncGenerator[Pool[R]]:
     """Open a pool for the block; leaving it closes the pool and every resource.
 
@@ -237,12 +239,13 @@ async def open_pool(worker: PoolWorker[R], **options: Unpack[PoolOptions]) -> As
         TypeError: an option does not exist, or is of the wrong type.
         Exception: what the worker's ``start`` raised.
     """
-    settings = Settings(**options)
+    settings = settings_from(options)
     async with open_engine(worker, settings) as engine:
         yield Pool(engine)
 
 
 @asynccontextmanager
+@trio.lowlevel.enable_ki_protection
 async def open_engine(worker: PoolWorker[R], settings: Settings) -> AsyncGenerator[Engine[R]]:
     """Run an engine for the block."""
     check_type("worker", worker, PoolWorker)
@@ -272,7 +275,7 @@ async def serve_pool(
     Raises:
         Exception: as `open_pool`.
     """
-    async with open_engine(worker, Settings(**options)) as engine:
+    async with open_engine(worker, settings_from(options)) as engine:
         task_status.started(Pool(engine))
         await engine.closed.wait()
 

@@ -59,6 +59,10 @@ class Quota:
     def leave(self) -> None:
         """Stop asking for room: the pool is closing."""
 
+    def describe(self) -> str:
+        """Return what an error should say about room."""
+        return ""
+
     def claims(self) -> bool:
         """Tell whether the resource that comes free must make room for another pool; it is then evicted."""
         return False
@@ -233,6 +237,9 @@ class Share(Quota):
 
     def leave(self) -> None:
         self._budget.leave(self)
+
+    def describe(self) -> str:
+        return f"; {self._budget.used} of max_total ({self._budget.max_total}) in use under all keys"
 
     def settle(self) -> None:
         self._budget.settle()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, final
+from typing import TYPE_CHECKING, Literal, TypeVar, final
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
-
     from ._breaker import BreakerState
-    from ._state import PoolState
+    from ._engine import Engine
 
 R = TypeVar("R")
 
 _ATTEMPTS = 100
+
+PoolStatus = Literal["open", "paused", "draining", "closing", "closed"]
+"""What a pool does: it lends; lets everybody wait; serves the last ones; waits for leases and resources; nothing."""
 
 
 @final
@@ -30,6 +31,7 @@ class PoolStats:
     """
 
     name: str
+    status: PoolStatus
     min_size: int
     max_size: int
     size: int
@@ -53,6 +55,7 @@ class PoolStats:
     longest_wait: float
     """The longest wait, in seconds, of a checkout that was served."""
     breaker: BreakerState
+    """``"closed"`` when all is well, and also when there is none (``breaker=None``)."""
     started: int
     """Checkouts that were begun."""
     direct: int
@@ -72,7 +75,8 @@ class PoolStats:
     opened: int
     """Times that ``init`` returned a resource."""
     open_failures: int
-    """Times that ``init`` raised or ran out of time."""
+    """Times that ``init`` raised or ran out of time. Resources that were lost before their first use count as failures
+    for back-off and breaker, but not here: they are ``opened`` and ``lost``."""
     closed: int
     """Resources whose ``terminate`` has ended."""
     lost: int
@@ -89,7 +93,7 @@ class PoolStats:
         )
 
 
-def read_stats(name: str, state: PoolState[R], held: Sized, now: float, *, foreign: bool) -> PoolStats:
+def read_stats(engine: Engine[R], *, foreign: bool) -> PoolStats:
     """Read the figures; O(1).
 
     The pool's own thread never sees it between two states. A ``foreign`` thread may, for the interpreter can switch
@@ -97,23 +101,26 @@ def read_stats(name: str, state: PoolState[R], held: Sized, now: float, *, forei
     """
     for _ in range(_ATTEMPTS if foreign else 0):
         try:
-            stats = _read_once(name, state, len(held), now)
+            stats = _read_once(engine)
         except RuntimeError:  # the queue or the rack changed while it was looked at
             continue
         if stats.balanced:
             return stats
         time.sleep(0)
-    return _read_once(name, state, len(held), now)
+    return _read_once(engine)
 
 
-def _read_once(name: str, state: PoolState[R], leases: int, now: float) -> PoolStats:
+def _read_once(engine: Engine[R]) -> PoolStats:
+    state = engine.state
+    now = engine.now()
     fleet = state.fleet
     books = state.books
     size = len(fleet.slots)
     idle = fleet.idle
     oldest = next(iter(state.queue), None)
     return PoolStats(
-        name=name,
+        name=engine.name,
+        status=engine.status,
         min_size=state.sizing.min_size,
         max_size=state.sizing.max_size,
         size=size,
@@ -122,7 +129,7 @@ def _read_once(name: str, state: PoolState[R], leases: int, now: float) -> PoolS
         opening=fleet.opening,
         checking=fleet.pinging + fleet.resetting,
         closing=fleet.closing,
-        leases=leases,
+        leases=len(engine.held),
         waiting=len(state.queue),
         oldest_wait=0.0 if oldest is None else max(0.0, now - oldest.since),
         longest_wait=books.longest_wait,

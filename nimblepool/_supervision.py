@@ -124,7 +124,9 @@ class Supervision(Generic[R]):
         """Cancel the bodies that use ``slot``, whose resource has died."""
         for lease in list(self.holders()):
             if lease.is_on(slot) and isinstance(lease, SupervisedLease):
-                lost = ResourceLost(f"pool {self._engine.name!r}: the resource died while it was leased")
+                lost = ResourceLost(
+                    f"pool {self._engine.name!r}: the resource died while it was leased; check out another"
+                )
                 lost.__cause__ = error
                 lease.doom(lost, Reason.DIED)
 
@@ -139,7 +141,7 @@ class Supervision(Generic[R]):
         text = f"pool {self._engine.name!r}: {lease.holder} held a lease for more than max_hold ({self._max_hold:g} s)"
         logger.warning("%s; it was here:\n%s", text, where)
         self._engine.audience.tell("leak", where, lease.held_for)
-        fate = LeaseTimeout(text)
+        fate = LeaseTimeout(f"{text}; the resource is removed: hold it for less, or raise max_hold")
         if isinstance(lease, SupervisedLease):
             lease.doom(fate, Reason.HELD)
         else:
@@ -160,7 +162,7 @@ class Supervision(Generic[R]):
     def _revoked(self, lease: Lease[R]) -> LeaseRevoked:
         text = f"pool {self._engine.name!r} closed while {lease.holder} held a lease, for {lease.held_for:.3g} s by now"
         logger.warning("%s; it is revoked", text)
-        return LeaseRevoked(text)
+        return LeaseRevoked(f"{text}: end leases before the pool closes, or raise close_grace")
 
 
 def _lease_of(key: Lease[R] | weakref.ref[AcquiredLease[R]]) -> Lease[R] | None:

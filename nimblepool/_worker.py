@@ -76,7 +76,9 @@ class PoolWorker(ABC, Generic[R]):
     async def watch(self, resource: R) -> None:
         """Live as long as ``resource``: returning or raising says that it has died.
 
-        If overridden, it runs beside every resource in a task of its own, and is cancelled before ``terminate``.
+        If overridden, it runs in a task of its own from the opening of the resource until just before ``terminate``,
+        during leases, ``ping`` and ``reset`` too. Two tasks must not read from one socket: where the client reads as
+        well, let ``watch`` be the only reader, and hand on what it reads.
         """
         await trio.sleep_forever()
 

@@ -7,26 +7,36 @@ from typing import TYPE_CHECKING
 from ._audit import audit
 from ._conformance import check_worker
 from ._fake import Fail, FakeResource, FakeWorker, Hang, Slow
+from ._keyed import KeyedPool
 from ._pool import engine_of
 from ._sweep import sweep
 
 if TYPE_CHECKING:
+    from ._engine import Engine
+    from ._keyed import K
     from ._pool import Pool
     from ._worker import R
 
 __all__ = ["Fail", "FakeResource", "FakeWorker", "Hang", "Slow", "check_balance", "check_worker", "sweep"]
 
 
-def check_balance(pool: Pool[R]) -> None:
+def check_balance(pool: Pool[R] | KeyedPool[K, R]) -> None:
     """Assert that the pool's books balance and that it has leaked nothing.
 
     May be called at any time, also after the pool was closed: then nothing may be left open or leased.
 
+    Args:
+        pool: a pool, or a keyed pool, each of whose pools is checked.
+
     Raises:
         AssertionError: naming what does not fit.
     """
-    engine = engine_of(pool)
-    stats = pool.stats
+    for each in pool.pools() if isinstance(pool, KeyedPool) else [pool]:
+        _check_one(engine_of(each))
+
+
+def _check_one(engine: Engine[R]) -> None:
+    stats = engine.stats()
     assert stats.balanced, f"the books do not balance: {stats}"
     audit(engine.state, engine.now())
     leases = sum(slot.leases for slot in engine.state.fleet.slots)

@@ -24,6 +24,7 @@ def worker_for(url: str) -> DatabaseWorker[Any]:
     """
     scheme, separator, _ = url.partition(":")
     if not separator or scheme not in BACKENDS:
-        known = ", ".join(f"{name}://" for name in BACKENDS)
-        raise ValueError(f"a database URL begins with one of {known}; {url!r} does not")
+        known = ", ".join(f"{name}:///path" for name in BACKENDS)
+        # The URL itself is not repeated: it may hold a password.
+        raise ValueError(f"a database URL begins with one of {known}; this one does not")
     return BACKENDS[scheme](url)

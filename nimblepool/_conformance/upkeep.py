@@ -9,6 +9,7 @@ import trio
 from nimblepool._verdict import Reason
 
 from .deadlines import within_deadline
+from .watch import watched
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,7 +24,7 @@ R = TypeVar("R")
 async def check_upkeep(worker: PoolWorker[R], supply: Supply[R]) -> None:
     """Ping and reset a fresh resource; then cut both short, which must leave something that can be closed."""
     remedy = "it must succeed on a fresh resource"
-    async with supply.resource() as resource:
+    async with supply.resource() as resource, watched(worker, resource):
         await within_deadline(worker, "ping", lambda: worker.ping(resource), remedy=remedy)
         await within_deadline(worker, "reset", lambda: worker.reset(resource), remedy=remedy)
     for reason, callback in ((Reason.PING, worker.ping), (Reason.RESET, worker.reset)):

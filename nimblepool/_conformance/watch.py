@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from nimblepool._nursery import open_quiet_nursery
 from nimblepool._worker import overrides
 
 from .complaint import broken
 from .deadlines import DEADLINES
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from nimblepool._worker import PoolWorker
 
     from .supply import Supply
@@ -36,6 +40,22 @@ async def check_watch(worker: PoolWorker[R], supply: Supply[R]) -> None:
     if seconds > DEADLINES["watch"]:
         rule = f"did not end within {DEADLINES['watch']:g} s when it was cancelled"
         raise broken(worker, "watch", rule, "let trio.Cancelled pass")
+
+
+@asynccontextmanager
+async def watched(worker: PoolWorker[R], resource: R) -> AsyncGenerator[None]:
+    """Let ``watch`` run beside the block, as it does in a pool: it may be what reads from the resource."""
+
+    async def watch() -> None:
+        with suppress(Exception):  # `check_watch` judges it
+            await worker.watch(resource)
+
+    async with open_quiet_nursery() as nursery:
+        nursery.start_soon(watch)
+        try:
+            yield
+        finally:
+            nursery.cancel_scope.cancel()
 
 
 async def _watch(worker: PoolWorker[R], resource: R) -> tuple[str, float]:

@@ -484,3 +484,21 @@ async def test_catches_an_init_that_fails_in_the_pool_only() -> None:
     complaint = await refuted(Limited())
     assert complaint.startswith("init does not serve a pool: pool 'check_worker': no resource can be opened")
     assert "too many" in complaint
+
+
+async def test_a_watch_that_reads_for_the_ping_is_running_when_it_is_pinged() -> None:
+    class Reading(PoolWorker[trio.Event]):
+        """Its ``watch`` is the only reader, and ``ping`` waits for what it reads."""
+
+        async def init(self) -> trio.Event:
+            await trio.lowlevel.checkpoint()
+            return trio.Event()
+
+        async def watch(self, resource: trio.Event) -> None:
+            resource.set()
+            await trio.sleep_forever()
+
+        async def ping(self, resource: trio.Event) -> None:
+            await resource.wait()
+
+    await check_worker(Reading())

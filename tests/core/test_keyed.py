@@ -272,3 +272,12 @@ async def test_key_idle_may_be_infinite() -> None:
         await keyed.run("a", FakeResource.use)
         await trio.sleep(80_000)
         assert list(keyed.stats) == ["a"]
+
+
+async def test_a_timeout_says_what_the_other_keys_have() -> None:
+    async with open_keyed_pool(Workers(), max_total=2) as keyed, keyed.checkout("a"), keyed.checkout("a"):
+        with pytest.raises(CheckoutTimeout, match=r"size 0 of 10 .*; 2 of max_total \(2\) in use under all keys"):
+            async with keyed.checkout("b", timeout=1):
+                pass
+        check_balance(keyed)
+        assert repr(keyed) == "<KeyedPool 'pool': 2 keys, 2 resources>"

@@ -220,3 +220,10 @@ async def test_an_unknown_option_comes_out_of_open_pool() -> None:
     with pytest.raises(TypeError, match="max_sise"):
         async with open_pool(FakeWorker(), max_sise=10):  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
             raise AssertionError("not reached")
+
+
+async def test_an_option_that_does_not_exist_is_named_with_the_one_that_may_be_meant() -> None:
+    options: dict[str, Any] = {"max_sise": 3}
+    with pytest.raises(TypeError, match=r"a pool has no option 'max_sise'; did you mean 'max_size'\?"):
+        async with open_pool(FakeWorker(), **options):
+            pass

@@ -29,7 +29,10 @@ async def test_a_full_queue_refuses_at_once() -> None:
                 nursery.start_soon(pool.run, FakeResource.use)
             await wait_all_tasks_blocked()
             began = trio.current_time()
-            with pytest.raises(PoolOverloaded, match=r"pool 'db': max_waiting is reached; size 1 of 1 .* waiting 2"):
+            with pytest.raises(
+                PoolOverloaded,
+                match=r"pool 'db': max_waiting \(2\) is reached: come back later; size 1 of 1 .* waiting 2",
+            ):
                 await pool.run(FakeResource.use)
             assert trio.current_time() == began
             nursery.cancel_scope.cancel()

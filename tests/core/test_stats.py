@@ -7,6 +7,7 @@ import random
 import sys
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -53,6 +54,7 @@ async def test_a_new_pool() -> None:
         assert figures.pop("name") == "db"
         assert figures.pop("max_size") == 7
         assert figures.pop("breaker") == "closed"
+        assert figures.pop("status") == "open"
         assert set(figures.values()) == {0}
 
 
@@ -359,3 +361,27 @@ async def test_a_thread_reads_while_the_pool_is_busy_elsewhere() -> None:
         assert readings == [pool.stats]
         assert (readings[0].opening, readings[0].waiting) == (2, 3)
         nursery.cancel_scope.cancel()
+
+
+async def test_the_status_says_what_the_pool_does() -> None:
+    async with open_pool(FakeWorker(), max_size=1, name="db") as pool, trio.open_nursery() as nursery:
+        seen = [pool.stats.status]
+        pool.pause()
+        seen.append(pool.stats.status)
+        with pytest.raises(CheckoutTimeout, match=r"it is paused: call resume\(\)"):
+            async with pool.checkout(timeout=1):
+                pass
+        pool.resume()
+        nursery.start_soon(partial(pool.run, FakeResource.use, 3))
+        await wait_all_tasks_blocked()
+        nursery.start_soon(pool.drain)
+        await wait_all_tasks_blocked()
+        seen.append(pool.stats.status)
+        with pytest.raises(PoolClosed, match="it is draining, and lends nothing any more"):
+            await pool.run(FakeResource.use)
+        nursery.start_soon(pool.close)
+        await wait_all_tasks_blocked()
+        seen.append(pool.stats.status)
+        await pool.close()
+        seen.append(pool.stats.status)
+    assert seen == ["open", "paused", "draining", "closing", "closed"]
