@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from http.client import HTTPConnection
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
 APP = Path(__file__).parents[2] / "examples" / "web_app.py"
 PATIENCE = 60.0
@@ -40,14 +40,24 @@ class Server:
 
     def hashers(self) -> list[int]:
         """The processes that the pool has started and that live."""
-        command = ["ps", "-A", "-o", "pid=,ppid="]
-        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-        return [int(pid) for pid, parent in map(str.split, listed) if int(parent) == self.process.pid]
+        return [pid for pid, parent in parents() if parent == self.process.pid]
 
     def stop(self, number: signal.Signals) -> tuple[int, str, str]:
         self.process.send_signal(number)
         output, errors = self.process.communicate(timeout=PATIENCE)
         return self.process.returncode, output, errors
+
+
+def parents() -> Iterator[tuple[int, int]]:
+    """Yield each process that there is, and its parent; from the kernel, for `ps` may not be installed."""
+    if not Path("/proc/self/stat").exists():
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        yield from ((int(pid), int(parent)) for pid, parent in map(str.split, listed.splitlines()))
+        return
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            pid, rest = stat.read_text().split(" ", 1)
+            yield int(pid), int(rest.rpartition(")")[2].split()[1])
 
 
 @contextmanager
