@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 FLOORS := .venv-floors
+BENCH := .venv-bench
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 
@@ -36,14 +37,14 @@ test-servers: $(VENV)/dev.stamp ## the tests that need a real server
 test-floors: $(FLOORS)/test.stamp ## the tests again, on the oldest dependencies we declare
 	$(FLOORS)/bin/python -m pytest tests/core tests/database tests/examples
 
-bench: $(VENV)/dev.stamp ## the benchmarks (none yet)
-	@$(BIN)/python -m benchmarks
+bench: $(BENCH)/bench.stamp ## the benchmarks, with the peers; about ten minutes
+	@$(BENCH)/bin/python -m benchmarks
 
 soak: $(VENV)/dev.stamp ## a million random operations with faults of every kind; the books must balance
 	@$(BIN)/python -m benchmarks soak
 
 clean: ## remove everything that a target made
-	rm -rf $(VENV) $(FLOORS) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLOORS) $(BENCH) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp per set of packages: `make demo` installs only what the demo needs.
@@ -63,4 +64,10 @@ $(FLOORS)/test.stamp: pyproject.toml .ci/floors.txt
 	@echo "installing the oldest declared dependencies into $(FLOORS)"
 	@$(PYTHON) -m venv $(FLOORS)
 	@$(FLOORS)/bin/python $(PIP) --constraint .ci/floors.txt --editable '.[test]'
+	@touch $@
+
+$(BENCH)/bench.stamp: pyproject.toml
+	@echo "installing the benchmarks' peers into $(BENCH)"
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python $(PIP) --editable '.[bench]'
 	@touch $@

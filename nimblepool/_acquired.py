@@ -60,17 +60,23 @@ class AcquiredLease(Lease[R]):
 
 @final
 class OwnerWatch(trio.abc.Instrument, Generic[R]):
-    """Hears of tasks that end while they own leases; installed only while there are any."""
+    """Hears of tasks that end while they own leases.
+
+    It is installed with the first such lease and stays until the pool closes: to install it costs more than a lease,
+    and to have it costs one look into a dictionary when a task ends.
+    """
 
     def __init__(self, report_lost: Callable[[AcquiredLease[R]], None]) -> None:
         self._report_lost = report_lost
         self._leases: dict[Task, set[weakref.ref[AcquiredLease[R]]]] = {}
+        self._installed = False
 
     def add(self, owner: Task, lease: AcquiredLease[R]) -> None:
         if has_ended(owner):
             self._report_lost(lease)
-        if not self._leases:
+        if not self._installed:
             add_instrument(self)
+            self._installed = True
         self._leases.setdefault(owner, set()).add(lease.ref)
 
     def discard(self, owner: Task, lease: AcquiredLease[R]) -> None:
@@ -78,8 +84,12 @@ class OwnerWatch(trio.abc.Instrument, Generic[R]):
         owned.remove(lease.ref)
         if not owned:
             del self._leases[owner]
-            if not self._leases:
-                remove_instrument(self)
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        if self._installed:
+            remove_instrument(self)
+            self._installed = False
 
     def task_exited(self, task: Task) -> None:
         for ref in self._leases.get(task, ()):

@@ -188,6 +188,7 @@ class Engine(Generic[R]):
             fleet = self.state.fleet
             await self._until(lambda: not fleet.slots and not fleet.closing)
             self._keeper.cancel()
+            self.supervision.close()
             if self._started:
                 await self._stop_worker()
             self.closed.set()

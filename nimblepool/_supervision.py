@@ -115,6 +115,10 @@ class Supervision(Generic[R]):
             lease.doom(self._revoked(lease), Reason.CLOSED)
         return bool(supervised)
 
+    def close(self) -> None:
+        """End the watch over owners; no lease is held any more."""
+        self._owners.close()
+
     def wrest(self) -> None:
         """End every lease that is held."""
         for lease in list(self.holders()):

@@ -310,19 +310,22 @@ async def test_a_lease_lost_after_the_pool_has_closed_disturbs_nobody() -> None:
     gc.collect()
 
 
-async def test_nobody_watches_over_tasks_while_nothing_is_acquired() -> None:
+async def test_one_instrument_watches_over_owners_from_the_first_acquire_until_the_pool_closes() -> None:
     def instruments() -> int:
         runner = cast("Any", trio._core._run.GLOBAL_RUN_CONTEXT).runner
         return len(runner.instruments.get("task_exited", ()))
 
+    before = instruments()
     async with open_pool(FakeWorker()) as pool:
-        before = instruments()
-        first = await pool.acquire()
-        second = await pool.acquire()
-        assert instruments() == before + 1
-        first.release()
-        second.release()
-        assert instruments() == before
+        async with pool.checkout():
+            assert instruments() == before, "nobody has acquired anything"
+        for _ in range(3):
+            first = await pool.acquire()
+            second = await pool.acquire()
+            assert instruments() == before + 1
+            first.release()
+            second.release()
+    assert instruments() == before
 
 
 async def test_cancelling_an_acquire_loses_nothing() -> None:
