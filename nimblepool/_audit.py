@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
-from ._fleet import Job
 from ._rack import SharedRack
 from ._slot import SlotState
 
@@ -101,13 +100,3 @@ def _audit_queue(state: PoolState[R], now: float) -> None:
 def _racks(state: PoolState[R]) -> Iterable[SharedRack[R]]:
     rack = state.fleet.rack
     return (rack,) if isinstance(rack, SharedRack) else ()
-
-
-def audit_outbox(state: PoolState[R]) -> None:
-    """Assert that every slot that needs a callback has one, running or to be started."""
-    queued = {
-        slot for item in state.outbox if isinstance(item, tuple) and item[0] is not Job.ABORT for slot in item[1:]
-    }
-    for slot in state.fleet.slots:
-        needs = slot.state in {SlotState.OPENING, SlotState.PINGING, SlotState.RESETTING}
-        assert not needs or slot in queued or slot.running is not None, f"{slot} waits for a callback that nobody runs"

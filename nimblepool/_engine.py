@@ -107,7 +107,7 @@ class Engine(Generic[R]):
         self._wanted: list[int] = []
         """What those ask for who are in `wait_ready`."""
         self._open_error: BaseException | None = None
-        """How opening failed since the last of them came."""
+        """How opening failed last, while there are any of them."""
         self._starting = trio.Lock()
         self._started = False
         self._closing = False
@@ -201,8 +201,8 @@ class Engine(Generic[R]):
     async def wait_ready(self, count: int) -> None:
         """Wait until ``count`` resources are open; see `Pool.wait_ready`."""
         state = self.state
+        failures = state.books.open_failures
         self._wanted.append(count)
-        self._open_error = None
         self.tell(state.warm_up, max(self._wanted), self.now())
         try:
             await self._until(
@@ -210,12 +210,14 @@ class Engine(Generic[R]):
                     state.fleet.living >= count
                     or count > state.sizing.max_size
                     or state.sizing.shut
-                    or (self._open_error is not None and self.settings.on_open_failure == "raise")
+                    or (state.books.open_failures > failures and self.settings.on_open_failure == "raise")
                 )
             )
         finally:
             self._wanted.remove(count)
-            error, self._open_error = self._open_error, None
+            error = self._open_error
+            if not self._wanted:
+                self._open_error = None
             self.tell(state.warm_up, max(self._wanted, default=0), self.now())
         if state.sizing.shut:
             raise closed(self)

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from nimblepool import Backoff, CheckoutTimeout, CircuitBreaker, PoolUnavailable, open_pool
+from nimblepool import Backoff, CheckoutTimeout, CircuitBreaker, Pool, PoolUnavailable, open_pool
 from nimblepool.testing import Fail, FakeResource, FakeWorker, Hang, Slow
 
 
@@ -207,3 +207,21 @@ async def test_wait_ready_reports_a_failure_or_goes_on_waiting() -> None:
     async with open_pool(worker, on_open_failure="wait") as pool:
         await pool.wait_ready(2)
         assert pool.stats.idle == 2
+
+
+async def test_everybody_who_waits_for_readiness_hears_of_a_failure() -> None:
+    worker = FakeWorker()
+    worker.always("init", Fail(OSError("down")))
+    refused: list[str] = []
+
+    async def wait(pool: Pool[FakeResource]) -> None:
+        with pytest.raises(PoolUnavailable) as caught:
+            await pool.wait_ready(1)
+        refused.append(str(caught.value.__cause__))
+
+    async with open_pool(worker) as pool:
+        with trio.fail_after(1):
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(wait, pool)
+    assert refused == ["down"] * 3
