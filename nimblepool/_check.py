@@ -14,12 +14,16 @@ def check_seconds(name: str, value: object, *, zero: bool = True) -> None:
         raise ValueError(f"{name} must be {allowed} (seconds; math.inf for no limit), not {value!r}")
 
 
+def or_no_limit(value: float | None) -> float:
+    """Return ``value``; infinity for ``None``, which is how an option is switched off."""
+    return inf if value is None else value
+
+
 def check_optional_seconds(name: str, value: float | None, *, zero: bool = True) -> float:
     """Return ``value``, or infinity for ``None``."""
-    if value is None:
-        return inf
-    check_seconds(name, value, zero=zero)
-    return value
+    if value is not None:
+        check_seconds(name, value, zero=zero)
+    return or_no_limit(value)
 
 
 def check_count(name: str, value: object, *, least: int) -> None:

@@ -23,6 +23,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from ._check import or_no_limit
 from ._crew import Crew
 from ._diagnosis import closed, explain, unavailable
 from ._hooks import Hooks
@@ -90,7 +91,7 @@ class Engine(Generic[R]):
             self.lease_type = SupervisedLease
         elif self.audience:
             self.lease_type = ObservedLease
-        self.default_timeout = inf if settings.checkout_timeout is None else settings.checkout_timeout
+        self.default_timeout = or_no_limit(settings.checkout_timeout)
         self.quota = quota
         self._limited = quota.limited
         self.room = quota.limit

@@ -18,6 +18,7 @@ from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar, final
 
 from ._books import Books
+from ._check import or_no_limit
 from ._codel import NoShedding, Shedder
 from ._errors import PoolError
 from ._fleet import Fleet, Job
@@ -56,10 +57,10 @@ class PoolState(Generic[R]):
         self._hooks = hooks
         self._shared = hooks.shared
         self._waits_on_failure = settings.on_open_failure == "wait"
-        self._max_waiting = inf if settings.max_waiting is None else settings.max_waiting
-        self._max_uses = inf if settings.max_uses is None else settings.max_uses
-        self._ping_after = inf if settings.ping_after is None else settings.ping_after
-        self._max_idle = inf if settings.max_idle is None else settings.max_idle
+        self._max_waiting = or_no_limit(settings.max_waiting)
+        self._max_uses = or_no_limit(settings.max_uses)
+        self._ping_after = or_no_limit(settings.ping_after)
+        self._max_idle = or_no_limit(settings.max_idle)
         self._fresh_for = min(self._ping_after, self._max_idle)
         """What has been idle no longer than this is lent without a second look."""
         self._infancy = settings.backoff.base
@@ -67,9 +68,9 @@ class PoolState(Generic[R]):
 
         self.books = Books()
         self.fleet: Fleet[R] = Fleet(settings, shared=hooks.shared, quota=self._quota)
-        self.queue: WaitQueue[R] = WaitQueue(inf if settings.checkout_timeout is None else settings.checkout_timeout)
+        self.queue: WaitQueue[R] = WaitQueue(or_no_limit(settings.checkout_timeout))
         self.supply = Supply(
-            max_opening=inf if settings.max_opening is None else settings.max_opening,
+            max_opening=or_no_limit(settings.max_opening),
             backoff=settings.backoff,
             breaker=settings.breaker,
             shared=hooks.shared,

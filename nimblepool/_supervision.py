@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, final
 import trio
 
 from ._acquired import AcquiredLease, OwnerWatch, has_ended
+from ._check import or_no_limit
 from ._errors import LeaseExpired, LeaseRevoked, LeaseTimeout, ResourceLost
 from ._supervised import ObservedLease, SupervisedLease
 from ._verdict import Reason
@@ -40,7 +41,7 @@ class Supervision(Generic[R]):
 
     def __init__(self, engine: Engine[R], max_hold: float | None) -> None:
         self._engine = engine
-        self._max_hold = inf if max_hold is None else max_hold
+        self._max_hold = or_no_limit(max_hold)
         self._timed: OrderedDict[Lease[R] | weakref.ref[AcquiredLease[R]], float] = OrderedDict()
         self._owners: OwnerWatch[R] = OwnerWatch(self.report_lost)
         self._lost: deque[AcquiredLease[R]] = deque()

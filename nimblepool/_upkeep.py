@@ -7,6 +7,7 @@ from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar, final
 
+from ._check import or_no_limit
 from ._slot import SlotState
 from ._verdict import Reason
 
@@ -36,9 +37,9 @@ class Upkeep(Generic[R]):
     """
 
     def __init__(self, settings: Settings, rack: Rack[R], rng: Random) -> None:
-        self._max_age = inf if settings.max_age is None else settings.max_age
-        self._max_idle = inf if settings.max_idle is None else settings.max_idle
-        self._ping_every = inf if settings.ping_every is None else settings.ping_every
+        self._max_age = or_no_limit(settings.max_age)
+        self._max_idle = or_no_limit(settings.max_idle)
+        self._ping_every = or_no_limit(settings.ping_every)
         self._ping_batch = settings.ping_batch
         self._rack = rack
         self._rng = rng
