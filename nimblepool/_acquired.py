@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._engine import Engine
-    from ._slot import Slot
 
 R = TypeVar("R")
 
@@ -41,14 +40,14 @@ class AcquiredLease(Lease[R]):
 
     def __del__(self) -> None:
         # The collector runs anywhere, even in the middle of a change of the pool's state: it only reports.
-        if self._slot is not None:
+        if self.slot is not None:
             self._engine.supervision.report_lost(self)
 
-    def _begin(self, slot: Slot[R], now: float) -> None:
-        super()._begin(slot, now)
+    def _begin(self) -> None:
+        super()._begin()
         held = self._engine.held
         held[self.ref] = held.pop(self)
-        self._engine.supervision.acquired(self, now - self._asked_at)
+        self._engine.supervision.acquired(self, self.since - self._asked_at)
 
     def _end(self, error: BaseException | None) -> None:
         used = self.held_for

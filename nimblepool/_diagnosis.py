@@ -21,7 +21,7 @@ def explain(engine: Engine[R], waiter: Waiter[R], refusal: Refusal) -> PoolError
     """Return the exception for a client that was refused."""
     match refusal:
         case Refusal.TIMED_OUT:
-            return _timed_out(engine, waiter.deadline - waiter.since)
+            return _timed_out(engine, waiter.timeout)
         case Refusal.NOTHING_IDLE:
             return NoneIdle(f"{_head(engine)} nothing is idle; {describe(engine)}")
         case Refusal.FULL:

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import logging
 import random
-from functools import partial
 from math import inf
 from threading import get_ident
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar, final
 
 import trio
 from trio.lowlevel import (
-    Abort,
-    cancel_shielded_checkpoint,
     current_clock,
     enable_ki_protection,
-    reschedule,
-    wait_task_rescheduled,
 )
 
 from ._check import or_no_limit
@@ -45,6 +40,7 @@ if TYPE_CHECKING:
     from ._acquired import AcquiredLease
     from ._breaker import BreakerState
     from ._errors import PoolError
+    from ._fleet import Job
     from ._options import Settings
     from ._quota import Quota
     from ._slot import Slot
@@ -93,7 +89,7 @@ class Engine(Generic[R]):
             self.lease_type = ObservedLease
         self.default_timeout = or_no_limit(settings.checkout_timeout)
         self.quota = quota
-        self._limited = quota.limited
+        self.limited = quota.limited
         self.room = quota.limit
         """How much room for resources there is in all, those of other pools included."""
         self._worker = worker
@@ -229,46 +225,22 @@ class Engine(Generic[R]):
 
     # Clients
 
-    @enable_ki_protection
-    async def wait(self, lease: Lease[R]) -> None:
-        """Queue for a slot until ``lease`` has one.
-
-        Raises:
-            PoolError: `CheckoutTimeout`, `PoolClosed`, `PoolOverloaded` or `PoolUnavailable`.
-            BaseException: what the worker's ``enqueue`` or ``checkout`` raised.
-        """
-        now = self.now()
-        waiter: Waiter[R] = Waiter(lease.request, now, now + lease.timeout, lease)
-        try:
-            self.state.enqueue(waiter, now)
-        except BaseException:
-            self.flush()
-            await cancel_shielded_checkpoint()
-            raise
-        if self.outbox or self._limited:
-            self.flush()
-        if waiter.pending:
-            waiter.task = lease.task
-            await wait_task_rescheduled(partial(self._give_up, waiter))
-        else:
-            await cancel_shielded_checkpoint()
-        outcome, waiter.outcome = waiter.outcome, None
-        if isinstance(outcome, BaseException):
-            try:
-                raise outcome
-            finally:
-                del (
-                    outcome
-                )  # its traceback has this frame: no cycle, or what it refers to lives until the collector runs
+    def refused(self, lease: Lease[R], refusal: Refusal) -> PoolError:
+        """Let those know who want to that ``lease`` will not come about, and return the error that says why."""
+        if refusal is Refusal.TIMED_OUT:
+            self.hooks.cancelled(Stage.QUEUED, lease.request)
+            self.audience.tell("timeout", self.now() - lease.since)
+        elif refusal in {Refusal.SHED, Refusal.FULL}:
+            self.audience.tell("shed", self.now() - lease.since)
+        return explain(self, lease, refusal)
 
     @enable_ki_protection
-    def _give_up(self, waiter: Waiter[R], _: object) -> Abort:
-        """Take a cancelled waiter out of the queue; trio calls this."""
-        self.state.abandon(waiter)
+    def gave_up(self, lease: Lease[R]) -> None:
+        """Take a cancelled client out of the queue."""
+        self.state.abandon(lease)
         self.flush()
-        self.hooks.cancelled(Stage.QUEUED, waiter.request)
-        self.audience.tell("cancelled", self.now() - waiter.since)
-        return Abort.SUCCEEDED
+        self.hooks.cancelled(Stage.QUEUED, lease.request)
+        self.audience.tell("cancelled", self.now() - lease.since)
 
     @enable_ki_protection
     def tell(self, event: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -293,7 +265,7 @@ class Engine(Generic[R]):
         """Count a client that does not want to wait, and return the error for it."""
         refusal = Refusal.CLOSED if self.state.sizing.shut else Refusal.NOTHING_IDLE
         self.state.refuse_now(refusal)
-        return explain(self, Waiter(None, self.now(), inf), refusal)
+        return explain(self, Waiter(None, 0.0), refusal)
 
     def retire(self, slot: Slot[R], reason: Reason) -> None:
         self.tell(self.state.retire, slot, reason, self.now())
@@ -406,16 +378,20 @@ class Engine(Generic[R]):
         outbox = self.outbox
         while outbox:
             item = outbox.popleft()
-            if isinstance(item, Waiter):
-                self._wake(item)
-            elif item[1] is None:
-                self._nap.deadline = self._next_due()
-            else:
-                self._crew.start(item[0], item[1])
+            if isinstance(item, Lease):
+                item.settled()
+            elif isinstance(item, tuple):
+                self._do(*item)
         if self._onlookers:
             self._changed.unpark_all()
-        if self._limited:
+        if self.limited:
             self.quota.settle()
+
+    def _do(self, job: Job, slot: Slot[R] | None) -> None:
+        if slot is None:
+            self._nap.deadline = self._next_due()
+        else:
+            self._crew.start(job, slot)
 
     def wake_by(self, when: float) -> None:
         """Let the keeper wake at ``when`` at the latest."""
@@ -424,25 +400,6 @@ class Engine(Generic[R]):
     def rouse(self) -> None:
         """Wake the keeper now."""
         self._nap.deadline = -inf
-
-    def _wake(self, waiter: Waiter[R]) -> None:
-        """Let a settled waiter know."""
-        if waiter.slot is not None and waiter.client is not None:
-            waiter.client.granted(waiter.slot, waiter)
-            waiter.client = None  # the queue may remember the waiter for a while, and must not keep the lease alive
-        elif isinstance(waiter.outcome, Refusal):
-            self._tell_refusal(waiter, waiter.outcome)
-            waiter.outcome = explain(self, waiter, waiter.outcome)
-        if waiter.task is not None:
-            reschedule(waiter.task)
-
-    def _tell_refusal(self, waiter: Waiter[R], refusal: Refusal) -> None:
-        waited = self.now() - waiter.since
-        if refusal is Refusal.TIMED_OUT:
-            self.hooks.cancelled(Stage.QUEUED, waiter.request)
-            self.audience.tell("timeout", waited)
-        elif refusal in {Refusal.SHED, Refusal.FULL}:
-            self.audience.tell("shed", waited)
 
     async def _keep(self) -> None:
         """Be the keeper: sleep until something is due, and see that it is done."""

@@ -3,46 +3,56 @@
 from __future__ import annotations
 
 import logging
-from math import inf
-from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast, final
+from typing import TYPE_CHECKING, Generic, NoReturn, Self, TypeVar, cast, final
 
 import trio
-from trio.lowlevel import cancel_shielded_checkpoint, checkpoint_if_cancelled, current_task, enable_ki_protection
+from trio.lowlevel import (
+    Abort,
+    cancel_shielded_checkpoint,
+    checkpoint_if_cancelled,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_task_rescheduled,
+)
 
 from ._errors import LeaseExpired
-from ._verdict import Reason, Stage, Verdict
+from ._verdict import OK, Reason, Stage, Verdict
+from ._waiter import Refusal, Waiter
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ._engine import Engine
     from ._slot import Slot
-    from ._waiter import Waiter
 
 R = TypeVar("R")
 logger = logging.getLogger("nimblepool")
 
 
-class Lease(Generic[R]):
+class Lease(Waiter[R]):
     """A checkout, and then the lease that it obtained: ``async with pool.checkout() as lease``.
 
     It belongs to the trio thread of its pool.
 
     Invariants:
-        _slot is not None if and only if the lease is held, and then the engine's ``held`` lists it
+        slot is not None if and only if the lease is held, and then the engine's ``held`` lists it
         _task is not None once it was entered
+        _asleep implies that _task waits, or waited, to be rescheduled when this is settled
         _fate is not None implies that the pool has ended the lease, or is cancelling its body
     """
 
-    __slots__ = ("_engine", "_fate", "_since", "_slot", "_task", "request", "timeout")
+    __slots__ = ("_asleep", "_engine", "_fate", "_task")
 
     def __init__(self, engine: Engine[R], request: object, timeout: float) -> None:
-        self._engine = engine
+        # What a waiter's own __init__ does is repeated: a call of it would cost as much as all of this.
         self.request = request
         self.timeout = timeout
-        self._slot: Slot[R] | None = None
-        self._since = inf
+        self.slot: Slot[R] | None = None
+        self.outcome: Refusal | BaseException | None = None
+        self._engine = engine
         self._task: trio.lowlevel.Task | None = None
+        self._asleep = False
         self._fate: Exception | None = None
 
     @property
@@ -64,12 +74,12 @@ class Lease(Generic[R]):
     def held_for(self) -> float:
         """Seconds since the lease began."""
         self._held_slot()
-        return self._engine.now() - self._since
+        return self._engine.now() - self.since
 
     @property
     def is_held(self) -> bool:
         """Whether the lease has begun and not ended."""
-        return self._slot is not None
+        return self.slot is not None
 
     @property
     def task(self) -> trio.lowlevel.Task | None:
@@ -108,21 +118,24 @@ class Lease(Generic[R]):
             RuntimeError: this is not the thread of the pool.
         """
         self._engine.check_thread()
-        if self._slot is not None:
+        if self.slot is not None:
             self._end(None)
 
     @enable_ki_protection
     async def __aenter__(self) -> Self:
         await checkpoint_if_cancelled()
         try:
-            taken = self._take()
+            waits = not self._take() and self._queue()
         except BaseException:
             await cancel_shielded_checkpoint()
             raise
-        if taken:
-            await cancel_shielded_checkpoint()
+        if waits:
+            self._asleep = True
+            await wait_task_rescheduled(self._give_up)
         else:
-            await self._engine.wait(self)
+            await cancel_shielded_checkpoint()
+        if self.outcome is not None:
+            self._raise_outcome()
         return self
 
     @enable_ki_protection
@@ -144,15 +157,20 @@ class Lease(Generic[R]):
 
     def leave(self, exc: BaseException | None) -> None:
         """End the lease when its body has ended, with ``exc`` or in good order."""
-        if self._slot is not None:
+        if self.slot is not None:
             self._end(exc)
         elif self._fate is not None and exc is not None and not isinstance(exc, (LeaseExpired, trio.Cancelled)):
             exc.add_note(f"(before, the pool had ended the lease: {self._fate})")
 
-    def granted(self, slot: Slot[R], waiter: Waiter[R]) -> None:
-        """Begin the lease of a waiter, whose task is about to wake."""
-        self.request = waiter.request
-        self._begin(slot, waiter.settled_at)
+    def settled(self) -> None:
+        """Begin the lease, or find the words for the refusal; and wake the task that waits."""
+        if self.slot is not None:
+            self._begin()
+        elif isinstance(self.outcome, Refusal):
+            self.outcome = self._engine.refused(self, self.outcome)
+        if self._asleep:
+            assert self._task is not None, "bug: nobody has entered a checkout that waits"
+            reschedule(self._task)
 
     @enable_ki_protection
     def forfeit(self, fate: Exception, reason: Reason) -> None:
@@ -163,11 +181,11 @@ class Lease(Generic[R]):
 
     def is_on(self, slot: Slot[R]) -> bool:
         """Whether ``slot`` is what the lease is for."""
-        return self._slot is slot
+        return self.slot is slot
 
     def _held_slot(self) -> Slot[R]:
-        if self._slot is not None:
-            return self._slot
+        if self.slot is not None:
+            return self.slot
         if self._fate is not None:
             raise type(self._fate)(*self._fate.args)
         if self._task is None:
@@ -181,32 +199,55 @@ class Lease(Generic[R]):
             raise RuntimeError("a lease can be entered only once (and `acquire` has done it); call checkout() again")
         self._task = current_task()
         engine = self._engine
-        now = engine.now()
         try:
-            slot = engine.state.lend_now(self.request, now)
-            if slot is not None:
-                self._begin(slot, now)
+            self.since = engine.now()
+            if taken := engine.state.lend_now(self, self.since):
+                self._begin()
         finally:
             if engine.outbox:
                 engine.flush()
-        return slot is not None
+        return taken
 
-    def _begin(self, slot: Slot[R], now: float) -> None:
-        self._slot = slot
-        self._since = now
+    @enable_ki_protection
+    def _queue(self) -> bool:
+        """Queue for a slot; tell whether it has to be waited for."""
+        engine = self._engine
+        try:
+            engine.state.enqueue(self, self.since)
+        finally:
+            if engine.outbox or engine.limited:
+                engine.flush()
+        return self.pending
+
+    @enable_ki_protection
+    def _give_up(self, _: object) -> Abort:
+        """Leave the queue; trio calls this when the task that waits is cancelled."""
+        self._engine.gave_up(self)
+        return Abort.SUCCEEDED
+
+    def _begin(self) -> None:
+        """Take note that the lease has begun: at ``since``, on ``slot``."""
         self._engine.held[self] = None
+
+    def _raise_outcome(self) -> NoReturn:
+        outcome, self.outcome = self.outcome, None
+        assert isinstance(outcome, BaseException), "bug: a refusal without words"
+        try:
+            raise outcome
+        finally:
+            del outcome  # its traceback has this frame: no cycle, or what it refers to lives until the collector runs
 
     @enable_ki_protection
     def _end(self, error: BaseException | None) -> None:
         engine = self._engine
-        slot = self._slot
+        slot = self.slot
         assert slot is not None, "bug: a lease ends twice"
-        self._slot = None
+        self.slot = None
         del engine.held[self]
         verdict = Verdict.REMOVE
         try:
             if error is None and not engine.hooks.judges_checkin:  # noqa: SIM108 - each case is a sentence
-                verdict = Verdict.OK
+                verdict = OK
             else:
                 verdict = self._judge(slot, error)
         finally:

@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 from itertools import takewhile
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
-from ._slot import SlotState
+from ._slot import IDLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,14 +34,14 @@ class Rack(Generic[R]):
         if not self.idle:
             return None
         slot, _ = self.idle.popitem(last=self._newest_first)
-        return slot if slot.state is SlotState.IDLE else self._take_past(slot)
+        return slot if slot.state is IDLE else self._take_past(slot)
 
     def _take_past(self, slot: Slot[R]) -> Slot[R] | None:
         pinging = [slot]
         found = None
         while self.idle and found is None:
             slot, _ = self.idle.popitem(last=self._newest_first)
-            if slot.state is SlotState.IDLE:
+            if slot.state is IDLE:
                 found = slot
             else:
                 pinging.append(slot)
@@ -71,7 +71,7 @@ class Rack(Generic[R]):
 
     def oldest(self) -> Slot[R] | None:
         """Return the slot that has been idle longest and is not being pinged; O(1) but for pings under way."""
-        return next((slot for slot in self.idle if slot.state is SlotState.IDLE), None)
+        return next((slot for slot in self.idle if slot.state is IDLE), None)
 
     def resting(self) -> int:
         """Return how many slots without a lease are here."""
@@ -85,7 +85,7 @@ class Rack(Generic[R]):
 
     def can_lend(self) -> bool:
         """Tell whether ``take`` would find a slot."""
-        return any(slot.state is SlotState.IDLE for slot in self.idle)
+        return any(slot.state is IDLE for slot in self.idle)
 
 
 class SharedRack(Rack[R]):
@@ -147,7 +147,7 @@ class SharedRack(Rack[R]):
 
     def oldest(self) -> Slot[R] | None:
         oldest = super().oldest()
-        barred = next((slot for slot in self.barred if slot.state is SlotState.IDLE), None)
+        barred = next((slot for slot in self.barred if slot.state is IDLE), None)
         if oldest is None or (barred is not None and barred.idle_since < oldest.idle_since):
             return barred
         return oldest

@@ -24,10 +24,10 @@ from ._errors import PoolError
 from ._fleet import Fleet, Job
 from ._quota import Quota
 from ._sizing import Sizing
-from ._slot import Slot, SlotState
+from ._slot import IDLE, LEASED, Slot, SlotState
 from ._supply import Supply
 from ._upkeep import Upkeep
-from ._verdict import UNHEALTHY, Reason, Skip, Verdict
+from ._verdict import OK, UNHEALTHY, Reason, Skip, Verdict
 from ._waiter import Refusal, Waiter, WaitQueue
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class PoolState(Generic[R]):
         self._shared = hooks.shared
         self._waits_on_failure = settings.on_open_failure == "wait"
         self._max_waiting = or_no_limit(settings.max_waiting)
+        self._may_refuse = settings.max_waiting is not None
         self._max_uses = or_no_limit(settings.max_uses)
         self._ping_after = or_no_limit(settings.ping_after)
         self._max_idle = or_no_limit(settings.max_idle)
@@ -96,17 +97,17 @@ class PoolState(Generic[R]):
 
     # What clients do
 
-    def lend_now(self, request: object, now: float) -> Slot[R] | None:
-        """Lend a slot if one is free and nobody is overtaken.
+    def lend_now(self, waiter: Waiter[R], now: float) -> bool:
+        """Lend a slot to ``waiter``, which is not in the queue, if one is free and nobody is overtaken.
 
         Raises:
             BaseException: what the worker's ``checkout`` raised, or put in its ``Skip``.
         """
         if self._halted or self._line:
-            return None
+            return False
         while (slot := self._rack.take()) is not None:
             try:
-                approved = (self._lends_at_sight and now < slot.expires_at) or self._approve(slot, request, now)
+                approved = (self._lends_at_sight and now < slot.expires_at) or self._approve(slot, waiter.request, now)
             except Skip as skip:
                 self.refuse_now(skip)
                 self._rack.put_back(slot)
@@ -118,12 +119,12 @@ class PoolState(Generic[R]):
             if approved:
                 self.books.started += 1
                 self.books.direct += 1
-                if self._lend(slot):
+                if self._lend(slot, waiter, now):
                     self._rack.put(slot)
-                return slot
+                return True
             if slot.state in {SlotState.PINGING, SlotState.RESETTING}:  # and then it is the client's
-                return None
-        return None
+                return False
+        return False
 
     def can_lend(self) -> bool:
         """Tell whether something is idle and nobody waits for it; the worker may yet say no."""
@@ -141,43 +142,47 @@ class PoolState(Generic[R]):
             BaseException: what the worker's ``enqueue`` raised.
         """
         self.books.started += 1
-        refusal = self._refusal_of(now)
-        if refusal is not None:
-            self._refuse(waiter, refusal)
-            return
+        if self._halted or self._may_refuse or self.supply.failures:
+            refusal = self._refusal_of(now)
+            if refusal is not None:
+                waiter.since, waiter.pending = now, False
+                self._refuse(waiter, refusal)
+                return
         if self._hooks.rewrites:
             try:
                 waiter.request = self._hooks.enqueue(waiter.request)
             except BaseException:
                 self.books.refused += 1
                 raise
-        self.queue.push(waiter)
-        self._provide(now)
+        self.queue.push(waiter, now)
+        fleet = self.fleet
+        if fleet.coming_pings or fleet.coming_resets:
+            self._serve(now)
+        if len(fleet.slots) < self.sizing.max_size:
+            self.open_more(now)
+        due = waiter.deadline
+        if due <= now or due < self.alarm or self._shedder.next_review < self.alarm:
+            self._heed_deadline(waiter, now)
+
+    def _heed_deadline(self, waiter: Waiter[R], now: float) -> None:
         if waiter.deadline <= now and waiter.pending:
             self._refuse(waiter, Refusal.TIMED_OUT)
-        elif waiter.deadline < self.alarm or self._shedder.next_review < self.alarm:
+        else:
             self._wake_by(min(waiter.deadline, self._shedder.next_review))
 
     def _refusal_of(self, now: float) -> Refusal | None:
         """Return why a newcomer may not queue."""
         if self.sizing.shut:
             return Refusal.CLOSED
-        if self._max_waiting < inf and len(self._line) >= self._max_waiting + self.sizing.served_soon():
+        if self._may_refuse and len(self.queue) >= self._max_waiting + self.sizing.served_soon():
             return Refusal.FULL
         if self.supply.failures and self.sizing.is_hopeless(now):
             return Refusal.UNAVAILABLE
         return None
 
-    def _provide(self, now: float) -> None:
-        """See that something is on its way for the waiter that has just come."""
-        if self.fleet.coming_pings or self.fleet.coming_resets:
-            self._serve(now)
-        if len(self.fleet.slots) < self.sizing.max_size:
-            self.open_more(now)
-
     def abandon(self, waiter: Waiter[R]) -> None:
         """Forget a client that was cancelled while it waited."""
-        self.queue.abandon(waiter)
+        self.queue.remove(waiter)
         self.books.cancelled += 1
 
     def give_back(self, slot: Slot[R], verdict: Verdict, now: float) -> None:
@@ -186,14 +191,14 @@ class PoolState(Generic[R]):
             self._rack.discard(slot)
         slot.leases -= 1
         slot.idle_since = slot.checked_at = now
-        if verdict is Verdict.OK and slot.state is SlotState.LEASED and self._takes_back_at_sight:
-            slot.state = SlotState.IDLE
+        if verdict is OK and slot.state is LEASED and self._takes_back_at_sight:
+            slot.state = IDLE
             if self._line or self._watches_idle:
                 self._offer(slot, now)
             else:
                 self._rack.put(slot)
             return
-        if verdict is not Verdict.OK:
+        if verdict is not OK:
             self._follow(slot, verdict, now)
         elif slot.doom is None and self._quota.limited and self._quota.claims():
             self._doom(slot, Reason.EVICTED)
@@ -250,7 +255,7 @@ class PoolState(Generic[R]):
         elif slot.doom is None and self._quota.limited and self._quota.claims():
             self._doom(slot, Reason.EVICTED)
         self._route(slot, now)
-        if slot.state is SlotState.IDLE:
+        if slot.state is IDLE:
             self._rack.order(slot)
             self._rearm(now)
         self._serve(now)
@@ -307,10 +312,10 @@ class PoolState(Generic[R]):
     def broadcast(self, message: object, now: float) -> None:
         """Ask the worker what ``message`` means for each idle slot."""
         for slot in list(self._rack):
-            if slot.state is not SlotState.IDLE:  # the verdict on another one has changed it, or it is pinged
+            if slot.state is not IDLE:  # the verdict on another one has changed it, or it is pinged
                 continue
             verdict = self._hooks.message(slot.resource, message)
-            if verdict is not Verdict.OK:
+            if verdict is not OK:
                 self._rack.discard(slot)
                 self._follow(slot, verdict, now)
                 self._route(slot, now)
@@ -318,20 +323,20 @@ class PoolState(Generic[R]):
     def recount(self, now: float) -> None:
         """Ask every living resource for its capacity again, and serve whoever can be served now."""
         for slot in list(self.fleet.slots):
-            if slot.state is SlotState.LEASED or slot.state is SlotState.IDLE:
+            if slot.state is LEASED or slot.state is IDLE:
                 self._recount_one(slot, now)
 
     def _recount_one(self, slot: Slot[R], now: float) -> None:
         was_barred = slot.capacity == 0
-        if slot.state is SlotState.LEASED:
+        if slot.state is LEASED:
             self._rack.discard(slot)
         self._ask_capacity(slot)
-        if slot.state is SlotState.IDLE:
+        if slot.state is IDLE:
             if slot.doom is None and was_barred == (slot.capacity == 0):  # it keeps its place
                 return
             self._rack.discard(slot)
         self._route(slot, now)
-        if slot.state is SlotState.IDLE:
+        if slot.state is IDLE:
             self._rack.order(slot)
 
     def warm_up(self, size: int, now: float) -> None:
@@ -345,7 +350,7 @@ class PoolState(Generic[R]):
         """Let nobody in any more. Who waits is served still, paused or not; what nobody waits for is closed."""
         self.sizing.shut = self._watches_idle = True
         self.resume(now)
-        for slot in [slot for slot in self._rack if slot.leases == 0 and slot.state is SlotState.IDLE]:
+        for slot in [slot for slot in self._rack if slot.leases == 0 and slot.state is IDLE]:
             if not self.queue:
                 self.fleet.retire(slot, Reason.CLOSED)
 
@@ -427,7 +432,7 @@ class PoolState(Generic[R]):
         if not self._hooks.judges_checkout:
             return True
         verdict = self._hooks.checkout(slot.resource, request)
-        if verdict is Verdict.OK or (verdict is Verdict.RESET and slot.reset_at_use == slot.uses):
+        if verdict is OK or (verdict is Verdict.RESET and slot.reset_at_use == slot.uses):
             return True
         self._follow(slot, verdict, now)
         self._route(slot, now)
@@ -444,11 +449,13 @@ class PoolState(Generic[R]):
             return True
         return False
 
-    def _lend(self, slot: Slot[R]) -> bool:
-        """Add a lease to ``slot``, out of the rack; tell whether it has room for another."""
+    def _lend(self, slot: Slot[R], waiter: Waiter[R], now: float) -> bool:
+        """Give ``waiter`` a lease of ``slot``, out of the rack; tell whether the slot has room for another."""
+        waiter.slot = slot
+        waiter.since = now
         slot.leases += 1
         slot.uses += 1
-        slot.state = SlotState.LEASED
+        slot.state = LEASED
         if slot.uses >= self._max_uses:
             self.fleet.retire(slot, Reason.USES)
         elif self._shared:
@@ -469,7 +476,7 @@ class PoolState(Generic[R]):
     def _route(self, slot: Slot[R], now: float) -> None:
         """Send on a slot that came free, in whole or in part, and is in no rack: its figures say where to."""
         if slot.doom is None and not slot.unclean:
-            slot.state = SlotState.LEASED if slot.leases else SlotState.IDLE
+            slot.state = LEASED if slot.leases else IDLE
             if slot.leases < slot.capacity:
                 self._offer(slot, now)
             elif slot.leases == 0:
@@ -491,7 +498,7 @@ class PoolState(Generic[R]):
     def _offer(self, slot: Slot[R], now: float) -> None:
         """Hand a slot with room to the waiters at the head; shelve it when none is left."""
         while self._line and not self.sizing.paused:
-            waiter = next(iter(self._line))
+            waiter = self._line[0]
             if self._sheds and self._shedder.overstayed(now - waiter.since, now, self.books.direct):
                 self._refuse(waiter, Refusal.SHED)
                 continue
@@ -504,7 +511,12 @@ class PoolState(Generic[R]):
                 self._refuse(waiter, error)
                 self.retire(slot, Reason.FAILED, now)
                 return
-            if not approved or not self._grant(waiter, slot, now):
+            if not approved:
+                return
+            self.queue.pop()
+            self.books.enter_wait(now - waiter.since)
+            self.outbox.append(waiter)
+            if not self._lend(slot, waiter, now):
                 return
         self._shelve(slot, now)
 
@@ -526,14 +538,6 @@ class PoolState(Generic[R]):
         """Let the pools that share the quota know what is idle here and may have to make room."""
         if self._quota.limited and (oldest := self._rack.oldest()) is not None:
             self._quota.became_idle(oldest.idle_since)
-
-    def _grant(self, waiter: Waiter[R], slot: Slot[R], now: float) -> bool:
-        self.queue.remove(waiter)
-        self.books.enter_wait(now - waiter.since)
-        waiter.slot = slot
-        waiter.settled_at = now
-        self.outbox.append(waiter)
-        return self._lend(slot)
 
     def _refuse(self, waiter: Waiter[R], outcome: Refusal | BaseException) -> None:
         """Settle ``waiter`` without a lease, and enter it in the books."""

@@ -12,7 +12,6 @@ from ._lease import Lease
 
 if TYPE_CHECKING:
     from ._engine import Engine
-    from ._slot import Slot
     from ._verdict import Reason
 
 R = TypeVar("R")
@@ -36,9 +35,9 @@ class ObservedLease(Lease[R]):
         self._asked_at = self._engine.now()
         super().enter_now()
 
-    def _begin(self, slot: Slot[R], now: float) -> None:
-        super()._begin(slot, now)
-        self._engine.supervision.began(self, now - self._asked_at)
+    def _begin(self) -> None:
+        super()._begin()
+        self._engine.supervision.began(self, self.since - self._asked_at)
 
     def _end(self, error: BaseException | None) -> None:
         used = self.held_for

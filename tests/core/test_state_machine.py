@@ -94,6 +94,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.running: dict[Slot[Resource], Job] = {}
         self.leases: list[Slot[Resource]] = []
         self.waiting: list[Waiter[Resource]] = []
+        self.asked_at: dict[Waiter[Resource], float] = {}
         self.started = 0
         self.settled = 0
         self.closed = False
@@ -113,10 +114,11 @@ class PoolMachine(RuleBasedStateMachine):
         self.state.warm_up(0, self.now)
         self.flush()
         for _ in range(lent):
-            if (slot := self.state.lend_now("request", self.now)) is not None:
+            waiter: Waiter[Resource] = Waiter("request", math.inf)
+            if self.state.lend_now(waiter, self.now):
                 self.started += 1
                 self.settled += 1
-                self.begin(slot)
+                self.begin(waiter)
             self.flush()
 
     # The shell's part
@@ -147,10 +149,13 @@ class PoolMachine(RuleBasedStateMachine):
         self.settled += 1
         if waiter.slot is None:
             return []
-        self.begin(waiter.slot)
-        return [waiter.since]
+        self.begin(waiter)
+        return [self.asked_at.pop(waiter)]
 
-    def begin(self, slot: Slot[Resource]) -> None:
+    def begin(self, waiter: Waiter[Resource]) -> None:
+        slot = waiter.slot
+        assert slot is not None
+        assert waiter.since == self.now
         self.leases.append(slot)
         assert slot.state in {SlotState.LEASED, SlotState.RETIRED}
         if self.options.max_age is not None:
@@ -177,21 +182,22 @@ class PoolMachine(RuleBasedStateMachine):
         self.now += 0.001  # so that arrivals can be told apart
         self.tick()
         before = len(self.state.queue)
+        waiter: Waiter[Resource] = Waiter("request", timeout)
         try:
-            slot = self.state.lend_now("request", self.now)
+            lent = self.state.lend_now(waiter, self.now)
         except (KeyError, RuntimeError, TypeError):
             self.settled += 1
             self.flush()
             return
         finally:
             self.worker.answer = None
-        if slot is not None:
+        if lent:
             assert not before, "barged in"
             self.settled += 1
-            self.begin(slot)
+            self.begin(waiter)
             self.flush()
             return
-        waiter: Waiter[Resource] = Waiter("request", self.now, self.now + timeout)
+        self.asked_at[waiter] = self.now
         self.state.enqueue(waiter, self.now)
         if waiter.pending:
             self.waiting.append(waiter)
