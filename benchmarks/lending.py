@@ -19,6 +19,7 @@ FLAT = 1.25
 SEMAPHORE = "trio.Semaphore"
 PRIMITIVES = (SEMAPHORE, "trio.Semaphore, async with", "trio.CapacityLimiter", "memory channel")
 ALONE = "trio's checkpoint alone"
+TURNSTILE = "an async with that is a checkpoint"
 LEASES = 20_000
 OPTIONS = (
     "run",
@@ -74,7 +75,7 @@ def measure_options(effort: Effort) -> Section:
     with open_process("nimble", "primitives") as process:
         section.versions = process.versions
         for tasks in (1, 100):
-            names = ("pool", *(("checkout_nowait", ALONE) if tasks == 1 else (ALONE,)), *OPTIONS)
+            names = ("pool", *(("checkout_nowait",) if tasks == 1 else ()), ALONE, TURNSTILE, *OPTIONS)
             leases = effort.leases(tasks, LEASES // 2)
             samples = interleave(
                 {name: process.sampler(name, tasks=tasks, leases=leases) for name in names}, effort.rounds

@@ -21,6 +21,7 @@ from ._worker import PoolWorker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
     from typing import Unpack
 
     from ._stats import PoolStats
@@ -222,10 +223,8 @@ class Pool(Generic[R]):
         return f"<Pool {self.name!r}: size {now.size} of {now.max_size}, leased {now.leased}, waiting {now.waiting}>"
 
 
-@asynccontextmanager
-@trio.lowlevel.enable_ki_protection
-async def open_pool(worker: PoolWorker[R], **options: Unpack[PoolOptions]) -> AsyncGenerator[Pool[R]]:
-    """Open a pool for the block; leaving it closes the pool and every resource.
+def open_pool(worker: PoolWorker[R], **options: Unpack[PoolOptions]) -> AbstractAsyncContextManager[Pool[R]]:
+    """Open a pool for the block; leaving it closes the pool and every resource. The call itself checks the options.
 
     What the block raises comes out as it is, never in an exception group. Leaving the block is a checkpoint; see
     `Pool.close` for what it waits for.
@@ -239,7 +238,12 @@ async def open_pool(worker: PoolWorker[R], **options: Unpack[PoolOptions]) -> As
         TypeError: an option does not exist, or is of the wrong type.
         Exception: what the worker's ``start`` raised.
     """
-    settings = settings_from(options)
+    return _run_pool(worker, settings_from(options))
+
+
+@asynccontextmanager
+@trio.lowlevel.enable_ki_protection
+async def _run_pool(worker: PoolWorker[R], settings: Settings) -> AsyncGenerator[Pool[R]]:
     async with open_engine(worker, settings) as engine:
         yield Pool(engine)
 

@@ -14,6 +14,7 @@ from benchmarks.contender import Contender
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from types import TracebackType
 
     from benchmarks.contender import Client, Opener
 
@@ -112,12 +113,39 @@ async def open_nothing(_size: int) -> AsyncGenerator[Client]:
     yield client
 
 
+class Turnstile:
+    """A context manager that is a checkpoint, and nothing else."""
+
+    async def __aenter__(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+
+@asynccontextmanager
+async def open_turnstile(_size: int) -> AsyncGenerator[Client]:
+    """What is left of a checkout without the pool: an ``async with`` and the two halves of trio's checkpoint."""
+    turnstile = Turnstile()
+
+    async def client(leases: int) -> None:
+        for _ in range(leases):
+            async with turnstile:
+                pass
+
+    yield client
+
+
 VERSION = f"trio {trio.__version__}"
 CONTENDERS = {
     "trio.Semaphore": Contender("trio", open_semaphore),
     "trio.Semaphore, async with": Contender("trio", open_semaphore_block),
     "trio.CapacityLimiter": Contender("trio", open_limiter),
     "memory channel": Contender("trio", open_channel),
+    "an async with that is a checkpoint": Contender("trio", open_turnstile),
     "trio's checkpoint alone": Contender("trio", open_nothing),
     "one of the semaphores": Contender("trio", _many_semaphores(1)),
     "all semaphores in turn": Contender("trio", _many_semaphores(None)),
