@@ -271,7 +271,7 @@ class Engine(Generic[R]):
         self.tell(self.state.retire, slot, reason, self.now())
 
     def evict(self, slot: Slot[R]) -> None:
-        """Close an idle resource in favour of another pool."""
+        """Close an idle resource, or stop opening one, in favour of another pool."""
         self.retire(slot, Reason.EVICTED)
 
     @enable_ki_protection

@@ -85,6 +85,10 @@ class Fleet(Generic[R]):
         """How many resources will be lendable after a ping or a reset, if it goes well."""
         return self.coming_pings + self.coming_resets
 
+    def latest_opening(self) -> Slot[R]:
+        """Return the slot whose opening began last; there must be one without doom."""
+        return next(slot for slot in reversed(self.slots) if slot.state is SlotState.OPENING and slot.doom is None)
+
     def open_one(self) -> bool:
         """Start to open a resource, if there is room for it beside the other pools that share the quota."""
         if not self._quota.take():

@@ -6,13 +6,19 @@ from collections import OrderedDict
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
+
+from ._openers import Openers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._slot import Slot
     from ._state import PoolState
+
+
+FAIR_DIFFERENCE: Final = 2
+"""By how many resources sizes must differ before room moves: a difference of one would only change sides."""
 
 
 class Neighbour(Protocol):
@@ -29,7 +35,7 @@ class Neighbour(Protocol):
         ...
 
     def evict(self, slot: Slot[Any]) -> None:
-        """Close an idle resource in favour of another pool."""
+        """Close an idle resource, or stop opening one, in favour of another pool."""
         ...
 
     def reconsider(self) -> None:
@@ -77,12 +83,15 @@ class Budget:
 
     A pool that finds no room is hungry. The neediest is fed first: of those with the fewest resources, the one that has
     been hungry longest. If there is no room, the resource that has been idle longest under another key is closed for
-    it; if none is idle either, one that is checked in has to make room if its own pool has no better claim to it
-    (`Share.claims`).
+    it; if none is idle, the largest pool that is opening some gives up an attempt, so that an address which does not
+    answer keeps nobody from the others; and a resource that is checked in has to make room if its own pool has no
+    better claim to it (`Share.claims`).
 
     Invariants, once settled:
         0 <= used <= max_total
         nobody is hungry while there is room, or while another key has a resource idle that it need not keep
+        no client waits under a key that is hungry while one with two resources more, or more than two, opens another,
+            unless room is being made already
         every hungry share is in the line of its size, the longest hungry first; no line is empty
         every pool with an idle resource is in the heap, with a time not after its oldest one became idle
     """
@@ -97,11 +106,13 @@ class Budget:
         self._settling = False
         self._fed: Share | None = None
         self._idle: list[tuple[float, int, Share]] = []
+        self._openers = Openers()
         self._serial = count()
 
     def take(self, share: Share) -> bool:
         if self.used < self.max_total and (not self._hungry or share is self._fed):
             self.used += 1
+            self._openers.add(share)
             return True
         self._add(share)
         self._unsettled = True
@@ -169,8 +180,8 @@ class Budget:
     def _feed(self, share: Share) -> bool:
         """Give room to ``share``; false if there is none."""
         if share.pool.state.sizing.would_open(share.pool.now()):
-            if self.used >= self.max_total and self.needs_room():
-                self._evict_for(share)
+            if self.used >= self.max_total and self.needs_room() and not self._evict_for(share):
+                self._stop_an_opening_for(share)
             if self.used >= self.max_total:  # nothing to evict, or it counts until it is closed
                 return False
         self.leave(share)
@@ -181,8 +192,9 @@ class Budget:
             self._fed = None
         return True
 
-    def _evict_for(self, hungry: Share) -> None:
-        """Close the resource that has been idle longest under another key."""
+    def _evict_for(self, hungry: Share) -> bool:
+        """Close the resource that has been idle longest under another key; tell whether there was one."""
+        evicted = False
         kept: list[tuple[float, int, Share]] = []
         while self._idle:
             since, serial, share = heappop(self._idle)
@@ -196,9 +208,24 @@ class Budget:
                 if share is not hungry:
                     self.making_room += 1
                     share.pool.evict(oldest)
+                    evicted = True
                     break
         for entry in kept:
             heappush(self._idle, entry)
+        return evicted
+
+    def _stop_an_opening_for(self, hungry: Share) -> None:
+        """Give up the latest attempt of the largest pool that is opening resources, if it has two more than this one.
+
+        Who waits for it goes on waiting. Room that is being made already may all be for this one.
+        """
+        share = self._openers.largest()
+        size = hungry.size + self.making_room
+        if share is None or share.lasting - size < FAIR_DIFFERENCE or not share.can_spare:
+            return
+        if hungry.pool.state.queue:
+            self.making_room += 1
+            share.pool.evict(share.pool.state.fleet.latest_opening())
 
 
 @final
@@ -216,11 +243,24 @@ class Share(Quota):
         """The budget's heap has an entry for this pool."""
         self.hungry_at: int | None = None
         """In which line of the hungry it stands: its size when it joined."""
+        self.opener_size: int | None = None
+        """Under which size the budget's list of openers has it."""
 
     @property
     def can_spare(self) -> bool:
         """Whether the pool has more resources than it keeps unasked."""
         return self.size > self.pool.state.sizing.min_size
+
+    @property
+    def lasting(self) -> int:
+        """How many resources the pool has, without those whose opening was given up."""
+        fleet = self.pool.state.fleet
+        return len(fleet.slots) - fleet.opening + fleet.coming_open
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether a resource is being opened that will be of use."""
+        return self.pool.state.fleet.coming_open > 0
 
     @property
     def size(self) -> int:
@@ -261,6 +301,6 @@ class Share(Quota):
 
     def _must_yield_to(self, other: Share) -> bool:
         ours = self.pool.state.queue
-        if not ours or self.size - other.size >= 2:  # noqa: PLR2004 - a difference of one would only change sides
+        if not ours or self.size - other.size >= FAIR_DIFFERENCE:
             return True
         return other.size == 0 and other.pool.state.queue.head().since < ours.head().since

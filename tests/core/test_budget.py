@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from nimblepool import KeyedPool, Reason, Verdict, open_keyed_pool
-from nimblepool.testing import FakeResource, FakeWorker, Slow
+from nimblepool import CheckoutTimeout, KeyedPool, PoolOptions, Reason, Verdict, open_keyed_pool
+from nimblepool.testing import FakeResource, FakeWorker, Hang, Slow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -147,3 +147,73 @@ async def test_where_closing_counts_one_client_costs_the_other_keys_one_resource
                 assert trio.current_time() - started == pytest.approx(4)
                 closed = [resource.terminated for worker in workers.values() for resource in worker.resources]
                 assert [reasons for reasons in closed if reasons] == [[Reason.EVICTED]]
+
+
+# An address that does not answer
+
+
+def worker_that_may_hang(key: str) -> FakeWorker:
+    worker = FakeWorker()
+    if key == "hanging":
+        worker.always("init", Hang())
+    return worker
+
+
+@asynccontextmanager
+async def open_beside_a_hanging_key() -> AsyncGenerator[Keyed]:
+    """Yield a keyed pool with room for 4, all of it taken by attempts to open something that hangs."""
+
+    async def give_up() -> None:
+        with pytest.raises(CheckoutTimeout):
+            await keyed.run("hanging", FakeResource.use)
+
+    options = PoolOptions(checkout_timeout=30.0, init_timeout=60.0)
+    async with (
+        open_keyed_pool(worker_that_may_hang, max_total=4, **options) as keyed,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(8):
+            nursery.start_soon(give_up)
+        await trio.sleep(1)
+        assert keyed.stats["hanging"].opening == 4
+        yield keyed
+
+
+async def test_a_key_that_hangs_while_opening_keeps_nobody_from_another_key() -> None:
+    async with open_beside_a_hanging_key() as keyed:
+        for key in ("a", "b", "c"):
+            async with keyed.checkout(key, timeout=0.1):
+                assert keyed.size == 4
+        assert keyed.stats["hanging"].waiting == 8
+        await trio.sleep(1)
+        assert keyed.stats["hanging"].opening == 4, "what room there is, it uses"
+
+
+async def test_a_key_that_hangs_while_opening_keeps_one_attempt() -> None:
+    async with open_beside_a_hanging_key() as keyed, AsyncExitStack() as stack:
+        for key in ("a", "b", "c"):
+            await stack.enter_async_context(keyed.checkout(key, timeout=0.1))
+        with pytest.raises(CheckoutTimeout):
+            await stack.enter_async_context(keyed.checkout("d", timeout=0.1))
+        assert keyed.stats["hanging"].opening == 1
+
+
+async def test_attempts_are_given_up_only_where_there_are_two_more_of_them() -> None:
+    options = PoolOptions(checkout_timeout=30.0, init_timeout=60.0)
+
+    async def give_up(key: str) -> None:
+        with pytest.raises(CheckoutTimeout):
+            await keyed.run(key, FakeResource.use)
+
+    workers = {key: FakeWorker() for key in "abc"}
+    for worker in workers.values():
+        worker.always("init", Hang())
+    async with (
+        open_keyed_pool(workers.__getitem__, max_total=6, **options) as keyed,
+        trio.open_nursery() as nursery,
+    ):
+        for key in "aaaaaabbbbbbcccccc":
+            nursery.start_soon(give_up, key)
+        await trio.sleep(20)
+        assert [keyed.stats[key].opening for key in "abc"] == [2, 2, 2]
+        assert sum(worker.count("init") for worker in workers.values()) <= 6 + 4, "attempts go round in circles"

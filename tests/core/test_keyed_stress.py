@@ -11,7 +11,7 @@ import trio
 
 from nimblepool import KeyedPool, PoolError, open_keyed_pool
 from nimblepool._pool import engine_of
-from nimblepool._quota import Budget
+from nimblepool._quota import Budget, Quota, Share
 from nimblepool.testing import Fail, FakeResource, FakeWorker, Slow, check_balance
 
 KEYS = "abcdef"
@@ -23,6 +23,7 @@ CASES: list[dict[str, Any]] = [
     {"max_total": 4, "max_size": 4, "key_idle": 2.0},
     {"max_total": 5, "max_size": 3, "max_idle": 1.0, "ping_after": 0.5},
     {"max_total": 4, "max_size": 2, "min_size": 1, "key_idle": 3.0},
+    {"max_total": 9, "max_size": 9},
 ]
 
 
@@ -60,6 +61,19 @@ class Load:
         if budget.used < self.max_total:
             hungry = budget.neediest()
             assert hungry is None or not hungry.pool.state.sizing.would_open(trio.current_time())
+        self.check_openers(budget, [engine.quota for engine in [*engines, *self.keyed._leaving]])
+
+    def check_openers(self, budget: Budget, shares: list[Quota]) -> None:
+        opening = [share for share in shares if isinstance(share, Share) and share.is_opening]
+        largest = budget._openers.largest()
+        assert (largest and largest.lasting) == max((share.lasting for share in opening), default=None)
+        hungry = budget.neediest_with_clients()
+        if largest and hungry and not budget.making_room and self.would_open(hungry):
+            assert largest.lasting - hungry.size < 2 or not largest.can_spare
+
+    def would_open(self, share: Share) -> bool:
+        now = trio.current_time()
+        return share.pool.state.sizing.would_open(now) and share.pool.state.alarm > now  # else its keeper is about to
 
 
 def random_worker(rng: random.Random) -> FakeWorker:
