@@ -28,11 +28,9 @@ format: $(VENV)/dev.stamp ## rewrite the files the way `make check` wants them
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# pytest says 5 when it found nothing.
-test-servers: $(VENV)/dev.stamp ## the tests that need a real server
-	@code=0; $(BIN)/python -m pytest -m servers --collect-only -q >/dev/null || code=$$?; \
-	if [ $$code -eq 5 ]; then echo "test-servers: nothing to run yet: no test is marked 'servers'"; \
-	else $(BIN)/python -m pytest -m servers; fi
+test-servers: $(VENV)/dev.stamp ## the tests that need MariaDB and PgBouncer, which it installs from Debian if they are missing
+	@.ci/install-servers
+	$(BIN)/python -m pytest -m servers
 
 test-floors: $(FLOORS)/test.stamp ## the tests again, on the oldest dependencies we declare
 	$(FLOORS)/bin/python -m pytest tests/core tests/database tests/examples

@@ -13,5 +13,12 @@ class TransactionLost(PoolError):
     """
 
 
-class CommitUnknown(PoolError, TimeoutError):
-    """The COMMIT did not come back before its deadline: it may or may not have happened. Ask the data."""
+class CommitUnknown(PoolError):
+    """The COMMIT got no answer: it may or may not have happened. Ask the data.
+
+    Its deadline ran out, or the connection was lost while it was under way.
+    """
+
+
+class Unsupported(PoolError, NotImplementedError):
+    """This database, or its driver, cannot do what was asked; the text names both."""

@@ -6,11 +6,14 @@ waiting thread costs two thirds of one through trio's thread cache.
 A cancelled call is never left behind while it may still touch the connection. The thread cannot be stopped, but the
 driver can be asked to break off (`interrupt`), and then the caller waits, shielded, until the thread has come back. The
 cancellation goes on its way after that, whatever the function answered. An interrupt can come too early, between two
-statements of the function or before its first, and is lost then: it is repeated until the thread is back.
+statements of the function or before its first, and is lost then: it is repeated until the thread is back. A driver that
+may not listen gets a deadline; what misses it is *abandoned*: the connection is good for nothing but being closed, and
+the thread, which nobody can end, ends when the driver lets go of it.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar, final
@@ -48,6 +51,7 @@ class ConnectionThread:
         self._calls: SimpleQueue[Call[Any] | None] = SimpleQueue()
         self._under_way = 0
         self._finishing = False
+        self._abandoned = False
         self._running: Call[Any] | None = None
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
@@ -56,6 +60,11 @@ class ConnectionThread:
     def busy(self) -> bool:
         """Whether a function is queued or running: somebody gave up waiting for it, or still waits."""
         return self._under_way > 0
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether somebody stopped waiting for a function that had begun, or that will still be run."""
+        return self._abandoned
 
     def stopping(self) -> bool:
         """Tell whether the running function was cancelled; one made of many short steps asks between them."""
@@ -69,21 +78,28 @@ class ConnectionThread:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         call = self._hand_over(fn)
-        await call.wait()
+        try:
+            await call.wait()
+        except BaseException:
+            self._abandoned = True
+            raise
         return call.result()
 
-    async def run_interruptibly(self, fn: Callable[[], T], interrupt: Callable[[], None]) -> T:
+    async def run_interruptibly(
+        self, fn: Callable[[], T], interrupt: Callable[[], None], patience: float = math.inf
+    ) -> T:
         """Run ``fn()`` in the thread and return its result; when cancelled, break it off.
 
         ``interrupt`` is called from trio's thread, perhaps repeatedly, and must not block. `trio.Cancelled` comes out
-        only when the thread has left ``fn``, and it does come out even if ``fn`` had succeeded.
+        only when the thread has left ``fn``, and it does come out even if ``fn`` had succeeded. If the thread does not
+        leave ``fn`` within ``patience`` seconds, `trio.Cancelled` comes out all the same, and ``fn`` is abandoned.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         call = self._hand_over(fn)
         try:
             await call.wait()
         except BaseException:
-            await self._bring_back(call, interrupt)
+            await self._bring_back(call, interrupt, patience)
             raise
         return call.result()
 
@@ -111,12 +127,13 @@ class ConnectionThread:
     def _count_back(self) -> None:
         self._under_way -= 1
 
-    async def _bring_back(self, call: Call[Any], interrupt: Callable[[], None]) -> None:
+    async def _bring_back(self, call: Call[Any], interrupt: Callable[[], None], patience: float) -> None:
         if call.withdraw():
             return
         try:
-            with trio.CancelScope(shield=True):
+            with trio.move_on_after(patience, shield=True) as scope:
                 await self._insist(call, lambda: call.interrupt(interrupt))
+            self._abandoned |= scope.cancelled_caught
         finally:
             call.forget()
 

@@ -8,13 +8,16 @@ from itertools import count
 import pytest
 import trio
 
+from nimblepool import Pool
 from nimblepool.testing import check_balance
-from nimblepool_database import Connection, Database
+from nimblepool_database import Database, DatabaseResource
 
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 BRIEF = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 5000) SELECT max(i), ? FROM n"
 PATIENCE = 10.0
 """Seconds that nothing here should need: an interrupt takes some 2 ms."""
+
+NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT ?) SELECT i FROM n"
 
 marker = count(1).__next__
 
@@ -47,25 +50,29 @@ async def cancelled_after(step: int, act: Callable[[], Awaitable[object]]) -> bo
     return instrument.step <= 0
 
 
-async def check_every_connection(db: Database, size: int) -> None:
-    """Lease ``size`` connections at once; each must answer its own question, and be in no transaction."""
+async def check_every_connection(db: Database) -> None:
+    """Lease all connections at once; each must answer its own question, and be in no transaction."""
+    pools = {db.pool, db.writer_pool}
+    size = sum(pool.stats.max_size for pool in pools)
 
-    async def check(ready: list[Connection], everybody: trio.Event) -> None:
-        async with db.connection() as conn:
-            ready.append(conn)
+    async def check(pool: Pool[DatabaseResource], ready: list[object], everybody: trio.Event) -> None:
+        async with pool.checkout() as lease:
+            ready.append(lease)
             if len(ready) == size:
                 everybody.set()
             await everybody.wait()
             mine = marker()
-            assert await conn.fetch_all("SELECT ?", (mine,)) == [(mine,)]
-            assert not await conn.call(lambda raw: raw.in_transaction)
+            assert await lease.resource.fetch_all("SELECT ?", (mine,)) == [(mine,)]
+            assert not await lease.resource.call(lambda raw: raw.in_transaction)
+            assert await lease.resource.fetch_value("PRAGMA query_only") == 0
 
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
-            ready: list[Connection] = []
+            ready: list[object] = []
             everybody = trio.Event()
-            for _ in range(size):
-                nursery.start_soon(check, ready, everybody)
+            for pool in pools:
+                for _ in range(pool.stats.max_size):
+                    nursery.start_soon(check, pool, ready, everybody)
 
 
 @pytest.mark.parametrize("method", ["execute", "fetch_all", "fetch_one", "fetch_value"])
@@ -78,7 +85,7 @@ async def test_cancelling_interrupts_the_query(url: str, method: str) -> None:
                 assert scope.cancelled_caught
                 mine = marker()
                 assert await conn.fetch_value("SELECT ?", (mine,)) == mine
-        await check_every_connection(db, 1)
+        await check_every_connection(db)
         assert db.stats.opened == 1
 
 
@@ -154,6 +161,30 @@ async def use_begin_by_hand(db: Database) -> None:
         await conn.fetch_all("SELECT * FROM tally")
 
 
+async def use_a_nested_transaction(db: Database) -> None:
+    async with db.transaction() as conn:
+        await conn.execute("UPDATE tally SET n = n + 1")
+        async with conn.transaction(), conn.transaction():
+            await conn.execute_many("INSERT INTO tally VALUES (?)", [(0,)] * 100)
+        async with conn.transaction():
+            await conn.execute("INSERT INTO tally VALUES (0)")
+
+
+async def use_a_snapshot(db: Database) -> None:
+    async with db.transaction(readonly=True) as conn:
+        await conn.fetch_all("SELECT * FROM tally")
+        await conn.fetch_value(BRIEF, (1,))
+
+
+async def use_streams(db: Database) -> None:
+    async with db.stream(NUMBERS, (100,), batch=30) as rows:
+        assert [row async for row in rows] == [(n,) for n in range(1, 101)]
+    async with db.connection() as conn, conn.stream(NUMBERS, (1000,), batch=10) as rows:
+        assert await anext(rows) == (1,)
+        await conn.execute("INSERT INTO tally VALUES (0)")
+        assert await anext(rows) == (2,)
+
+
 async def use_single_statements(db: Database) -> None:
     await db.execute("INSERT INTO tally VALUES (0)")
     assert await db.fetch_all(BRIEF, (7,)) == [(5000, 7)]
@@ -161,7 +192,17 @@ async def use_single_statements(db: Database) -> None:
 
 @pytest.mark.parametrize("warm", [True, False], ids=["open", "opening"])
 @pytest.mark.parametrize(
-    "use", [use_a_connection, use_a_transaction, use_begin_by_hand, use_single_statements], ids=lambda use: use.__name__
+    "use",
+    [
+        use_a_connection,
+        use_a_transaction,
+        use_a_nested_transaction,
+        use_a_snapshot,
+        use_streams,
+        use_begin_by_hand,
+        use_single_statements,
+    ],
+    ids=lambda use: use.__name__,
 )
 async def test_cancelled_at_every_checkpoint(
     counter: str, use: Callable[[Database], Awaitable[None]], warm: bool
@@ -171,10 +212,10 @@ async def test_cancelled_at_every_checkpoint(
         step += 1
         async with Database(counter, max_size=2) as db:
             if warm:
-                await check_every_connection(db, 2)
+                await check_every_connection(db)
             with trio.fail_after(PATIENCE):
                 reached = await cancelled_after(step, partial(use, db))
-            await check_every_connection(db, 2)
+            await check_every_connection(db)
             async with db.transaction():
                 pass
         assert step < 100
@@ -203,8 +244,9 @@ async def test_a_hundred_tasks_on_three_connections_a_third_of_them_cancelled(co
                     nursery.start_soon(work, db)
                 else:
                     nursery.start_soon(cancelled_after, rng.randint(1, 25), lambda: work(db))
-        await check_every_connection(db, 3)
+        await check_every_connection(db)
         check_balance(db.pool)
+        check_balance(db.writer_pool)
         assert db.stats.size == 3
         assert await db.fetch_value("SELECT n FROM tally") == committed
         assert committed >= 66 * 4

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from nimblepool import PoolError
+from nimblepool import CheckoutTimeout, PoolError
+from nimblepool.testing import check_balance, sweep
 from nimblepool_database import Database, SQLiteBusy
 
 Write = Callable[[Database], Awaitable[None]]
@@ -86,6 +87,28 @@ async def test_waiting_for_a_lock_ends_with_the_drivers_error(counter: str, path
         await write(db)
 
 
+@WRITES
+async def test_cancelled_anywhere_while_the_database_is_busy_nothing_is_done(
+    counter: str, path: Path, write: Write
+) -> None:
+    async with Database(counter + "?busy_timeout=0.01", max_size=2) as db:
+
+        async def use() -> None:
+            with pytest.raises(sqlite3.OperationalError, match="database is locked"):
+                await write(db)
+
+        async def check() -> None:
+            assert await db.fetch_value("SELECT n FROM tally") == 0
+
+        await check()
+        with locked(path):
+            assert await sweep(use, check) > 5
+        await write(db)
+        assert await db.fetch_value("SELECT n FROM tally") == 1
+        check_balance(db.pool)
+        check_balance(db.writer_pool)
+
+
 async def test_a_transaction_that_read_too_early_is_told_at_once(counter: str) -> None:
     async with Database(counter + "?busy_timeout=60") as db:
         with trio.fail_after(10.0):
@@ -139,9 +162,15 @@ async def test_readers_go_on_during_a_transaction(counter: str) -> None:
 
 
 async def test_a_transaction_inside_itself_explains_itself(counter: str) -> None:
+    async with Database(counter, checkout_timeout=0.05) as db, db.transaction():
+        with pytest.raises(CheckoutTimeout, match="test_a_transaction_inside_itself"):
+            await in_a_transaction(db)
+
+
+async def test_a_writer_outside_the_writers_pool_waits_for_it_and_explains_itself(counter: str) -> None:
     async with Database(counter + "?busy_timeout=0.05") as db, db.transaction():
         with pytest.raises(SQLiteBusy, match="use the transaction's own connection") as caught:
-            async with db.transaction():
+            async with db.connection() as conn, conn.transaction():
                 pass
         assert isinstance(caught.value, sqlite3.OperationalError)
         assert isinstance(caught.value, TimeoutError)

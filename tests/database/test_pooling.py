@@ -9,33 +9,18 @@ import trio
 
 from nimblepool import LeaseExpired, LeaseRevoked, PoolError, PoolOptions, PoolUnavailable, open_pool
 from nimblepool_database import CommitUnknown, Database, SQLiteBusy, SQLiteCommitUnknown, SQLiteWorker
-from nimblepool_database._transaction import transaction_on
+from nimblepool_database._transaction import Nesting
 
 
 def sqlite_threads() -> int:
     return sum(thread.name.startswith("sqlite ") for thread in threading.enumerate())
 
 
-async def lease_all(db: Database, size: int) -> None:
-    async def lease(everybody: list[int], done: trio.Event) -> None:
-        async with db.connection() as conn:
-            everybody.append(1)
-            if len(everybody) == size:
-                done.set()
-            await done.wait()
-            await conn.fetch_value("SELECT 1")
-
-    async with trio.open_nursery() as nursery:
-        everybody: list[int] = []
-        done = trio.Event()
-        for _ in range(size):
-            nursery.start_soon(lease, everybody, done)
-
-
 async def test_each_connection_has_a_thread_and_none_is_left(url: str) -> None:
     before = sqlite_threads()
-    async with Database(url, max_size=5) as db:
-        await lease_all(db, 5)
+    async with Database(url, min_size=5, max_size=5) as db:
+        await db.pool.wait_ready(4)
+        await db.writer_pool.wait_ready(1)
         assert sqlite_threads() - before == 5
     assert sqlite_threads() == before
     assert db.stats.opened == db.stats.closed == 5
@@ -118,6 +103,7 @@ async def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
         with pytest.raises(PoolUnavailable) as caught:
             await db.execute("SELECT 1")
         assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+        assert caught.value.__cause__.__notes__ == [f"the database is {tmp_path}/no/such/directory.db"]
     assert sqlite_threads() == 0
 
 
@@ -231,7 +217,7 @@ async def test_a_transaction_that_outlives_the_pool_is_not_committed(counter: st
 async def test_a_transaction_that_outlives_its_lease_is_not_committed(counter: str) -> None:
     async with Database(counter, max_size=1) as db:
         with pytest.raises(LeaseExpired):
-            async with db.pool.checkout() as lease, transaction_on(lease):
+            async with db.pool.checkout() as lease, Nesting(lease).block():
                 await lease.resource.execute("UPDATE tally SET n = 1")
                 lease.release()
         assert await db.fetch_value("SELECT n FROM tally") == 0

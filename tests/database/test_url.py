@@ -1,3 +1,4 @@
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ async def test_odd_file_names(tmp_path: Path, written: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("app.db", "begins with one of sqlite://"),
-        ("", "begins with one of"),
-        ("mysql://host/db", "begins with one of"),
+        ("app.db", "a database URL is one of sqlite:///path, postgresql://host/name"),
+        ("", "a database URL is one of"),
+        ("oracle://host/db", "a database URL is one of"),
         ("sqlite:app.db", "sqlite:///relative.db"),
         ("sqlite://app.db", "sqlite:///relative.db"),
         ("sqlite://", "sqlite:///:memory:"),
@@ -70,11 +71,27 @@ def test_the_worker_checks_the_same() -> None:
         SQLiteWorker("a.db", journal_mode="WAL; DROP TABLE t")
 
 
-async def test_wrong_pool_options_are_refused(url: str) -> None:
+def test_wrong_pool_options_are_refused_when_the_database_is_made(url: str) -> None:
     with pytest.raises(ValueError, match="max_size"):
-        async with Database(url, max_size=0):
-            pass
+        Database(url, max_size=0)
+    with pytest.raises(ValueError, match="min_size must be at most max_size"):
+        Database(url, min_size=5)
     options: dict[str, Any] = {"max_connections": 3}
     with pytest.raises(TypeError, match="max_connections"):
-        async with Database(url, **options):
-            pass
+        Database(url, **options)
+    nonsense: Any = 5
+    with pytest.raises(TypeError, match="a URL or a DatabaseWorker, not as int"):
+        Database(nonsense)
+    with pytest.raises(TypeError, match="row_factory"):
+        SQLiteWorker("a.db", row_factory=nonsense)
+
+
+def test_a_password_is_not_repeated() -> None:
+    for url in (
+        "oracle://me:secret@host/db",
+        "mysql://me:secret@host/db?x=1",
+        "postgresql://me:secret@host/db?no_such_option=1",
+    ):
+        with pytest.raises(ValueError, match=r".") as caught:
+            Database(url)
+        assert "secret" not in "".join(traceback.format_exception(caught.value))

@@ -16,7 +16,7 @@ class SQLiteTransactionLost(TransactionLost, sqlite3.OperationalError):
     """The transaction is gone though its block goes on; see `TransactionLost`."""
 
 
-class SQLiteCommitUnknown(CommitUnknown, sqlite3.OperationalError):
+class SQLiteCommitUnknown(CommitUnknown, TimeoutError, sqlite3.OperationalError):
     """The COMMIT did not come back within ``commit_timeout``; see `CommitUnknown`."""
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 from urllib.parse import parse_qsl, unquote
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Mapping
 
 PREFIX = "sqlite:///"
 FORMS = "sqlite:///relative.db, sqlite:////absolute/path.db or sqlite:///:memory:"
 JOURNAL_MODES = ("wal", "delete", "truncate", "persist", "memory", "off")
 SWITCH = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
+
+
+RowFactory: TypeAlias = "Callable[[sqlite3.Cursor, tuple[Any, ...]], Any]"
+"""What sqlite3 makes a row with: `sqlite3.Row`, for instance."""
 
 
 @final
@@ -25,6 +30,7 @@ class SQLiteOptions:
     commit_timeout: float = 10.0
     journal_mode: str | None = "wal"
     foreign_keys: bool = True
+    row_factory: RowFactory | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -36,6 +42,10 @@ class SQLiteOptions:
             allowed = ", ".join(map(repr, JOURNAL_MODES))
             raise ValueError(
                 f"journal_mode must be one of {allowed}, or None to leave it alone, not {self.journal_mode!r}"
+            )
+        if self.row_factory is not None and not callable(self.row_factory):
+            raise TypeError(
+                f"row_factory must be called with a cursor and a tuple, or be None, not {self.row_factory!r}"
             )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -33,7 +33,8 @@ def set_up(connection: sqlite3.Connection, options: SQLiteOptions) -> str:
     """Apply ``options``; return the journal mode that the database is in then."""
     execute(connection, f"PRAGMA foreign_keys = {'ON' if options.foreign_keys else 'OFF'}")
     wanted = "" if options.journal_mode is None else f" = {options.journal_mode}"
-    mode = fetch_all(connection, f"PRAGMA journal_mode{wanted}")[0][0]
+    mode = fetch_value(connection, f"PRAGMA journal_mode{wanted}")
+    connection.row_factory = options.row_factory
     return str(mode)
 
 
@@ -59,12 +60,28 @@ def fetch_all(connection: sqlite3.Connection, sql: str, params: Parameters = ())
 def fetch_one(connection: sqlite3.Connection, sql: str, params: Parameters = ()) -> Row | None:
     """Run one statement; return its first row."""
     with closing(connection.execute(sql, params)) as cursor:
-        row: Row | None = cursor.fetchone()
-        # A statement that writes commits with its last step; were that left to the closing of the cursor, its failure
-        # would go unheard. A plain read may stop here.
+        return _first(cursor, sql)
+
+
+def fetch_value(connection: sqlite3.Connection, sql: str, params: Parameters = ()) -> Any:  # noqa: ANN401 - a column
+    """Run one statement; return the first column of its first row."""
+    with closing(connection.cursor()) as cursor:
+        # Only a tuple has a first column whatever the connection's row factory.
+        cursor.row_factory = None
+        row = _first(cursor.execute(sql, params), sql)
+    return None if row is None else row[0]
+
+
+def open_cursor(connection: sqlite3.Connection, sql: str, params: Parameters) -> sqlite3.Cursor:
+    """Run one statement up to its first row; whoever reads on closes the cursor."""
+    return connection.execute(sql, params)
+
+
+def finish(cursor: sqlite3.Cursor, sql: str) -> None:
+    """Read what a statement that is not a plain read has left, so that its failure is heard, and close it."""
+    with closing(cursor):
         if not PLAIN_READ.match(sql):
             _exhaust(cursor)
-        return row
 
 
 def begin(connection: sqlite3.Connection) -> None:
@@ -72,15 +89,47 @@ def begin(connection: sqlite3.Connection) -> None:
     execute(connection, "BEGIN IMMEDIATE")
 
 
+def begin_readonly(connection: sqlite3.Connection) -> None:
+    """Open a transaction that sees one state of the file and cannot write."""
+    execute(connection, "PRAGMA query_only = ON")
+    execute(connection, "BEGIN")
+
+
 def commit(connection: sqlite3.Connection) -> None:
     """Commit the open transaction."""
     execute(connection, "COMMIT")
+
+
+def commit_readonly(connection: sqlite3.Connection) -> None:
+    """End the transaction that `begin_readonly` began."""
+    commit(connection)
+    allow_writing(connection)
 
 
 def rollback(connection: sqlite3.Connection) -> None:
     """Undo the open transaction, if there is one: an interrupted statement may have ended it."""
     if connection.in_transaction:
         execute(connection, "ROLLBACK")
+
+
+def allow_writing(connection: sqlite3.Connection) -> None:
+    """End what `begin_readonly` began."""
+    execute(connection, "PRAGMA query_only = OFF")
+
+
+def rollback_to(connection: sqlite3.Connection, name: str) -> None:
+    """Undo what was done since a savepoint, and give it up."""
+    execute(connection, f"ROLLBACK TO {name}")
+    execute(connection, f"RELEASE {name}")
+
+
+def _first(cursor: sqlite3.Cursor, sql: str) -> Row | None:
+    row: Row | None = cursor.fetchone()
+    # A statement that writes commits with its last step; were that left to the closing of the cursor, its failure
+    # would go unheard. A plain read may stop here.
+    if not PLAIN_READ.match(sql):
+        _exhaust(cursor)
+    return row
 
 
 def _exhaust(cursor: sqlite3.Cursor) -> None:

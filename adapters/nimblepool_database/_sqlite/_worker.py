@@ -16,9 +16,11 @@ from ._resource import SQLiteResource
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ._options import RowFactory
+
 IN_MEMORY = ":memory:"
 DEFAULT_SIZE = 4
-"""Connections at most, unless the user says otherwise: each has a thread, and SQLite one writer at a time."""
+"""Connections at most, unless the user says otherwise: one writer, and as many readers as the interpreter can feed."""
 
 
 @final
@@ -34,10 +36,14 @@ class SQLiteWorker(DatabaseWorker[SQLiteResource]):
         journal_mode: ``"wal"`` lets readers and a writer work at the same time, and stays a property of the file;
             ``None`` leaves the file as it is. SQLite keeps the old mode where it must (in memory, for instance).
         foreign_keys: whether foreign keys are enforced.
+        row_factory: what makes rows, as in `sqlite3`: ``sqlite3.Row``, for instance; tuples by default. What a client
+            sets on the raw connection ends with its lease.
 
     Raises:
         ValueError: an option that is out of range; the text says what is allowed.
     """
+
+    database = "SQLite"
 
     def __init__(
         self,
@@ -47,12 +53,14 @@ class SQLiteWorker(DatabaseWorker[SQLiteResource]):
         commit_timeout: float = 10.0,
         journal_mode: str | None = "wal",
         foreign_keys: bool = True,
+        row_factory: RowFactory | None = None,
     ) -> None:
         options = SQLiteOptions(
             busy_timeout=busy_timeout,
             commit_timeout=commit_timeout,
             journal_mode=journal_mode,
             foreign_keys=foreign_keys,
+            row_factory=row_factory,
         )
         self._file = SQLiteFile(_absolute(os.fspath(path)), options)
 
@@ -83,6 +91,10 @@ class SQLiteWorker(DatabaseWorker[SQLiteResource]):
             )
         return options
 
+    def reader(self) -> SQLiteWorker | None:
+        """Let this worker serve the readers, too: its connections know of each other's turns to write."""
+        return None if self._file.path == IN_MEMORY else self
+
     async def init(self) -> SQLiteResource:
         """Open one connection."""
         return await SQLiteResource.open(self._file)
@@ -95,10 +107,11 @@ class SQLiteWorker(DatabaseWorker[SQLiteResource]):
         """Keep a healthy connection whatever the client's error was: what the connection went through, it knows."""
         if not resource.healthy:
             return Verdict.REMOVE
-        return Verdict.RESET if resource.in_transaction else Verdict.OK
+        resource.restore_row_factory()
+        return Verdict.RESET if resource.in_use else Verdict.OK
 
     async def reset(self, resource: SQLiteResource) -> None:
-        """Roll back the transaction that a client left open."""
+        """Roll back the transaction, and close the streams, that a client left open."""
         await resource.reset()
 
     async def ping(self, resource: SQLiteResource) -> None:

@@ -1,0 +1,1 @@
+"""Any PEP 249 driver, each connection in a thread of its own."""

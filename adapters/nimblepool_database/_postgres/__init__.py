@@ -1,0 +1,1 @@
+"""PostgreSQL: psycopg 3 natively on trio, and the worker that pools its connections."""
