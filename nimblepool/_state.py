@@ -526,7 +526,7 @@ class PoolState(Generic[R]):
             self._became_idle(slot, now)
 
     def _became_idle(self, slot: Slot[R], now: float) -> None:
-        if self.sizing.shut:
+        if self.sizing.shut and not self.queue:  # one without capacity waits for it, as the clients do
             self.fleet.retire(slot, Reason.CLOSED)
             return
         self._announce_idle()

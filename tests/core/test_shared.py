@@ -232,6 +232,22 @@ async def test_an_idle_resource_without_capacity_is_looked_after_like_any_other(
         assert worker.resources[0].terminated == [Reason.IDLE]
 
 
+async def test_while_draining_resources_without_capacity_are_not_opened_over_and_over() -> None:
+    worker = FakeWorker(capacity=0)
+    worker.always("init", Slow(0.1))
+    async with open_pool(worker, max_size=2, checkout_timeout=3.0) as pool:
+
+        async def give_up() -> None:
+            with pytest.raises(CheckoutTimeout):
+                await pool.run(FakeResource.use)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(give_up)
+            await wait_all_tasks_blocked()
+            await pool.drain()
+        assert worker.count("init") <= 2
+
+
 async def test_draining_ends_with_the_last_lease_even_if_its_resource_has_no_capacity() -> None:
     worker = FakeWorker(capacity=4)
     async with open_pool(worker) as pool:
