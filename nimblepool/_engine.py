@@ -327,12 +327,15 @@ class Engine(Generic[R]):
     def open_failed(self, slot: Slot[R], error: BaseException, took: float) -> None:
         stopped = slot.doom is not None
         before = self._breaker()
+        told = self.state.books.failed
         if self._wanted and not stopped:
             self._open_error = error
         self.state.open_failed(slot, error, self.now())
         self.flush()
         if not stopped:
-            logger.warning("pool %r: opening a resource failed: %r", self.name, error)
+            # A client that gets the error itself need not be warned of it.
+            level = logging.WARNING if self.state.books.failed == told else logging.INFO
+            logger.log(level, "pool %r: opening a resource failed: %r", self.name, error)
             self.audience.tell("open_failed", error, took)
             self._tell_breaker(before)
 

@@ -9,8 +9,8 @@ import weakref
 import pytest
 import trio
 
-from nimblepool import Backoff, CheckoutTimeout, PoolWorker, open_pool
-from nimblepool.testing import Fail, FakeWorker, Hang, Slow
+from nimblepool import Backoff, CheckoutTimeout, PoolUnavailable, PoolWorker, open_pool
+from nimblepool.testing import Fail, FakeResource, FakeWorker, Hang, Slow
 
 
 async def test_a_client_is_served_by_the_opening_that_succeeds_beside_one_that_fails() -> None:
@@ -66,3 +66,15 @@ async def test_resources_that_are_never_of_use_are_opened_as_rarely_as_if_openin
                 pass
         # after 0, 1, 3, 7, 15 and 31 seconds; each time a second one before the first is closed
         assert worker.count("init") <= 2 * 6
+
+
+async def test_a_failure_to_open_is_a_warning_only_if_no_client_gets_it(caplog: pytest.LogCaptureFixture) -> None:
+    worker = FakeWorker()
+    worker.always("init", Fail(OSError("refused")))
+    async with open_pool(worker) as pool:
+        with pytest.raises(PoolUnavailable):
+            await pool.run(FakeResource.use)
+        assert [record.levelname for record in caplog.records if "refused" in record.message] == []
+    async with open_pool(worker, min_size=1):
+        await trio.sleep(0.001)
+        assert [record.levelname for record in caplog.records if "refused" in record.message] == ["WARNING"]
