@@ -554,8 +554,9 @@ class PoolState(Generic[R]):
         if verdict is Verdict.RESET:
             slot.unclean = True
             return
+        outdated = slot.doom is Reason.REFRESH  # what was opened since is not what it complains of
         self._doom(slot, Reason.REMOVED)
-        if verdict is Verdict.REFRESH:
+        if verdict is Verdict.REFRESH and not outdated:
             self.refresh(0.0, now)
 
     def _doom(self, slot: Slot[R], reason: Reason) -> None:

@@ -703,3 +703,16 @@ async def test_a_subclass_may_add_a_callback_to_the_instance() -> None:
     async with open_pool(worker) as pool:
         await pool.run(FakeResource.use)
     assert heard == [None]
+
+
+async def test_a_generation_that_was_retired_does_not_retire_the_next_one() -> None:
+    worker = FakeWorker()
+    async with open_pool(worker, max_size=3) as pool:
+        first, second = await pool.acquire(), await pool.acquire()
+        worker.script("checkin", Verdict.REFRESH)
+        first.release()
+        third = await pool.acquire()
+        third.release()
+        worker.script("checkin", Verdict.REFRESH)
+        second.release()
+        assert pool.stats.idle == 1, "the new one was retired, too"
