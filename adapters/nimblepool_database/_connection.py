@@ -28,7 +28,8 @@ class Connection:
     `trio.Cancelled` out once the connection is no longer in use; outside a transaction the statement was then done
     wholly or not at all.
 
-    Tasks may share the connection: their statements run one after the other. Transactions they should not share.
+    Tasks may share the connection: their statements run one after the other. Transactions they should not share, nor,
+    with PostgreSQL, a stream outside one, which is a transaction itself.
     """
 
     __slots__ = ("_held", "_nesting")
@@ -103,7 +104,8 @@ class Connection:
 
         ``batch`` rows are in memory at a time. Leaving the block closes the cursor, however many rows were read, and
         the rows refuse afterwards with `nimblepool.LeaseExpired`. Fetching a batch is a checkpoint; the rows between
-        are not.
+        are not. With PostgreSQL a stream outside a transaction is one: what else is done on the connection meanwhile
+        is committed with the end of the block, and undone with an exception.
 
         Args:
             sql: as in `execute`.

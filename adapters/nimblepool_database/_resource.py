@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, TypeAlias, get_args
 
 from ._errors import Unsupported
 
@@ -19,6 +19,8 @@ Row: TypeAlias = Any
 
 Isolation: TypeAlias = Literal["read uncommitted", "read committed", "repeatable read", "serializable"]
 """How much a transaction sees of others that run beside it. A database that gives more than was asked is right, too."""
+
+ISOLATIONS: tuple[str, ...] = get_args(Isolation)
 
 
 class DatabaseResource(Protocol):
@@ -107,6 +109,17 @@ class DatabaseResource(Protocol):
     def pipeline(self) -> AbstractAsyncContextManager[Any]:
         """Send the block's statements without waiting for the answers in between. By default refused."""
         _refuse("pipeline()", self.database)
+
+
+def check_isolation(isolation: str | None) -> None:
+    """Refuse what is not an isolation level: it becomes a part of a statement.
+
+    Raises:
+        ValueError: the text says what is allowed.
+    """
+    if isolation is not None and isolation not in ISOLATIONS:
+        allowed = ", ".join(map(repr, ISOLATIONS))
+        raise ValueError(f"isolation must be one of {allowed}, or None for the database's own, not {isolation!r}")
 
 
 def unsupported(what: str, database: str) -> Unsupported:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import trio
 
+from ._dbapi._statements import BLANK
 from ._errors import TransactionLost, Unsupported
 from ._resource import DatabaseResource
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from ._resource import Isolation, Parameters, Row
 
 BY_HAND = re.compile(
-    r"\s*(begin|start\s+transaction|commit|end|abort|rollback(?!\s+((work|transaction)\s+)?to\b))\b", re.IGNORECASE
+    BLANK + r"(begin|(start|prepare)\s+transaction|commit|end|abort|rollback(?!\s+((work|transaction)\s+)?to\b))\b",
+    re.IGNORECASE | re.DOTALL,
 )
 """What would end the sandbox's own transaction, or begin another one in it."""
 
@@ -239,8 +241,8 @@ class SandboxResource(DatabaseResource):
 
 
 def _refuse_by_hand(sql: str) -> None:
-    if BY_HAND.match(sql):
+    if found := BY_HAND.match(sql):
         raise Unsupported(
-            f"{sql.split(None, 1)[0].upper()} by hand is not supported in a sandbox: it would end the sandbox's own "
+            f"{found[1].upper()} by hand is not supported in a sandbox: it would end the sandbox's own "
             "transaction; use transaction()"
         )

@@ -9,20 +9,18 @@ that share a connection can break that order, and hear of it.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, final, get_args
+from typing import TYPE_CHECKING, final
 
 from nimblepool import LeaseExpired
 
 from ._errors import TransactionLost
-from ._resource import Isolation
+from ._resource import check_isolation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from ._holding import Holding
-    from ._resource import DatabaseResource
-
-ISOLATIONS: tuple[str, ...] = get_args(Isolation)
+    from ._resource import DatabaseResource, Isolation
 
 
 @final
@@ -98,9 +96,7 @@ class Nesting:
             self._forget(level)
 
     def _following(self, isolation: Isolation | None, *, readonly: bool) -> _Transaction | _Savepoint:
-        if isolation is not None and isolation not in ISOLATIONS:
-            allowed = ", ".join(map(repr, ISOLATIONS))
-            raise ValueError(f"isolation must be one of {allowed}, or None for the database's own, not {isolation!r}")
+        check_isolation(isolation)
         if not self._open:
             return _Transaction(isolation, readonly=readonly)
         if isolation is not None or readonly:

@@ -231,7 +231,13 @@ async def test_a_stream_and_statements_beside_it(db_counter: str) -> None:
         assert await db.fetch_value("SELECT sum(n) FROM tally WHERE n >= 10") == 46
 
 
-@pytest.mark.parametrize("sql", ["BEGIN", "commit", " end", "ROLLBACK", "rollback work", "START  TRANSACTION"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        *("BEGIN", "commit", " end", "ROLLBACK", "rollback work", "START  TRANSACTION", "PREPARE TRANSACTION 'x'"),
+        *("/* route=\n'x' */ COMMIT", "-- ROLLBACK TO x\n/**/commit"),
+    ],
+)
 async def test_ending_the_sandboxes_transaction_by_hand_is_refused(db_counter: str, sql: str) -> None:
     async with undone(db_counter) as db:
         with pytest.raises(Unsupported, match="by hand is not supported in a sandbox"):

@@ -91,6 +91,7 @@ def test_a_password_is_not_repeated() -> None:
         "oracle://me:secret@host/db",
         "mysql://me:secret@host/db?x=1",
         "postgresql://me:secret@host/db?no_such_option=1",
+        "sqlite://me:secret@host/app.db",
     ):
         with pytest.raises(ValueError, match=r".") as caught:
             Database(url)

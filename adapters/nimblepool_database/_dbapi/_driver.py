@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from nimblepool import Verdict
-from nimblepool_database._resource import Isolation, unsupported
+from nimblepool_database._resource import Isolation, check_isolation, unsupported
 
 from ._errors import variant
 
@@ -20,9 +20,9 @@ Begin: TypeAlias = Callable[[Isolation | None, bool], Sequence[str]]
 
 
 @final
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Driver:
-    """The options of `DBAPIWorker`, which explains them; validated."""
+    """The options of `DBAPIWorker`, which explains them; validated. Without a repr: its functions know the password."""
 
     connect: Callable[[], Any]
     cancel: Callable[[Any], object] | None
@@ -61,7 +61,9 @@ class Driver:
 
         Raises:
             Unsupported: there is no such transaction.
+            ValueError: there is no such isolation level anywhere.
         """
+        check_isolation(isolation)
         if callable(self.begin):
             return self.begin(isolation, readonly)
         if isolation is not None or readonly:

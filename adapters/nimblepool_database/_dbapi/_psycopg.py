@@ -49,7 +49,7 @@ def psycopg_worker(
     """
     psycopg = driver("psycopg", "nimblepool[postgres]")
     refuse(options, "autocommit")
-    _check(psycopg, conninfo)
+    driver("nimblepool_database._postgres._conninfo", "nimblepool[postgres]").parse(conninfo)
     return DBAPIWorker(
         partial(psycopg.Connection.connect, conninfo, autocommit=True, **options),
         autocommit=_done_by_connect,
@@ -63,17 +63,6 @@ def psycopg_worker(
         cancel_timeout=cancel_timeout,
         name="PostgreSQL",
     )
-
-
-def _check(psycopg: Any, conninfo: str) -> None:  # noqa: ANN401 - a module
-    try:
-        psycopg.conninfo.conninfo_to_dict(conninfo)
-    except psycopg.ProgrammingError:
-        # libpq's complaint repeats the part that it cannot read, and that may be the password.
-        raise ValueError(
-            "conninfo must be postgresql://user:password@host:port/database, with special characters as %XX, "
-            "or words of the form name=value; this one is neither"
-        ) from None
 
 
 def _done_by_connect(_: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from ._duckdb import duckdb_worker
 from ._pymysql import pymysql_worker
@@ -42,13 +42,13 @@ def mysql_from_url(url: str) -> DBAPIWorker[Any]:
         ValueError: the URL has another form, or an option that does not exist or cannot have this value.
         ModuleNotFoundError: PyMySQL is not installed.
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     if not parts.hostname and not parts.query:
         # The URL itself is not repeated: it may hold a password.
         raise ValueError(f"a MySQL URL is {MYSQL_FORM}; this one has no host")
     given: dict[str, Any] = {
         "host": parts.hostname,
-        "port": _port(url),
+        "port": _port(parts),
         "user": parts.username and unquote(parts.username),
         "password": parts.password and unquote(parts.password),
         "database": unquote(parts.path.removeprefix("/")),
@@ -57,9 +57,21 @@ def mysql_from_url(url: str) -> DBAPIWorker[Any]:
     return pymysql_worker(**{**named, **_options(parts.query, MYSQL_OPTIONS, "MySQL")})
 
 
-def _port(url: str) -> int | None:
+def _split(url: str) -> SplitResult:
     try:
-        return urlsplit(url).port
+        parts = urlsplit(url)
+    except ValueError:
+        parts = None
+    # What stands behind an unescaped "/", "?" or "#" of the password would be taken for a database or an option.
+    if parts is None or "@" in parts.path + parts.query + parts.fragment:
+        # Raised here, without the complaint of urlsplit, which repeats what it cannot read.
+        raise ValueError(f"a MySQL URL is {MYSQL_FORM}, with special characters as %XX; this one cannot be read")
+    return parts
+
+
+def _port(parts: SplitResult) -> int | None:
+    try:
+        return parts.port
     except ValueError:
         # Its text repeats what stands there: a piece of a password with an unescaped "@" or ":", perhaps.
         raise ValueError(f"a MySQL URL is {MYSQL_FORM}; the port of this one is not a number") from None

@@ -35,6 +35,10 @@ def parse(conninfo: str) -> dict[str, str]:
     """
     if "://" in conninfo and not conninfo.startswith(SCHEMES):
         raise ValueError(f"a PostgreSQL connection string is {FORMS}; this URL begins otherwise")
+    if conninfo.startswith(SCHEMES) and _has_stray_at(conninfo):
+        raise ValueError(
+            "in a PostgreSQL URL, write @ and / in the user's name, the password or the database as %40 and %2F"
+        )
     try:
         parameters = {name: str(value) for name, value in conninfo_to_dict(conninfo).items()}
     except psycopg.ProgrammingError:
@@ -105,6 +109,14 @@ def _cut_query(url: str) -> tuple[str, str]:
     return f"{scheme}://{user}{at}{place}", query
 
 
+def _has_stray_at(url: str) -> bool:
+    """Tell whether libpq would take what is probably a piece of the password for the host or the database."""
+    base, _ = _cut_query(url)
+    place = base.partition("://")[2]
+    user, _, rest = place.partition("@")
+    return "@" in (place if "/" in user else rest)
+
+
 def _check_ports(ports: str) -> None:
     # Else libpq says so at every attempt to connect, and the pool would wait for it to get better.
     for port in filter(None, ports.split(",")):
@@ -121,6 +133,9 @@ def _unknown_option(conninfo: str) -> str:
     known = known_options()
     for pair in query.split(separators):
         name, equals, _ = pair.partition("=")
+        if "password" in name:
+            # What follows may be the rest of one that has blanks in it.
+            return ""
         if equals and name not in known and IS_A_NAME(name):
             close = get_close_matches(name, known, n=1)
             return f": there is no option {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final, get_args
 
+import psycopg
+from psycopg import pq
+
 from . import _conninfo
 
 if TYPE_CHECKING:
@@ -86,6 +89,18 @@ class PostgresOptions:
     def where(self) -> str:
         """Where it leads, without the password."""
         return _conninfo.describe(dict(self.parameters))
+
+    async def set_up(self, raw: TrioConnection[Any]) -> None:
+        """Do to a connection what ``configure`` says.
+
+        Raises:
+            psycopg.ProgrammingError: that left it in a transaction.
+        """
+        if self.configure is None:
+            return
+        await self.configure(raw)
+        if raw.pgconn.transaction_status != pq.TransactionStatus.IDLE or not raw.autocommit:
+            raise psycopg.ProgrammingError("configure must leave the connection in autocommit mode, in no transaction")
 
     def begin(self, isolation: Isolation | None, *, readonly: bool) -> tuple[bytes, ...]:
         """Return the statements that open a transaction.

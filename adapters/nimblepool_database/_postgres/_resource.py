@@ -12,7 +12,7 @@ from psycopg import pq
 from psycopg.rows import tuple_row
 
 from nimblepool import Verdict
-from nimblepool_database._resource import DatabaseResource
+from nimblepool_database._resource import DatabaseResource, unsupported
 
 from ._commands import rows_changed
 from ._errors import verdict_on
@@ -154,6 +154,8 @@ class PostgresResource(DatabaseResource):
     @asynccontextmanager
     async def stream(self, sql: str, params: Parameters = (), *, batch: int) -> AsyncGenerator[AsyncIterator[Row]]:
         """Run one SELECT in a server-side cursor, and in a transaction unless there is one; yield its rows."""
+        if self._session.pipeline is not None:
+            raise unsupported("stream() inside pipeline()", self.database)
         self._transaction.check()
         async with self._transaction.joined(), self._raw.cursor(f"nimblepool_{next(self._cursors)}") as cursor:
             await self._run(cursor, sql, params)
@@ -267,6 +269,7 @@ class PostgresResource(DatabaseResource):
         await self._session.command(b"BEGIN")
         await self._raw.rollback()
         await self._session.command(b"DISCARD ALL")
+        await self._session.options.set_up(self._raw)
 
 
 def _may_have_rows(cursor: AsyncCursor[Any]) -> bool:

@@ -17,7 +17,7 @@ from ._errors import READ_ONLY, verdict_on
 from ._idle import IdleWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
 
     from psycopg import AsyncPipeline
 
@@ -65,10 +65,11 @@ class Session:
 
     async def command(self, *statements: bytes) -> bytes:
         """Run statements of our own in one round trip; return what the server calls the last of them."""
-        if self.pipeline is not None:
-            return await self._command_in(self.pipeline, statements)
-        async with self.raw.lock:
-            return await self.raw.wait(_commands.run(self.pgconn, statements))
+        async with self.raw.lock.kept():
+            tag = await self._send(statements)
+            if statements[0].startswith(b"ROLLBACK") or tag == b"ROLLBACK":
+                await self.raw.forget_prepared()
+            return tag
 
     async def decide(self, *statements: bytes) -> bytes | None:
         """Run statements that no cancellation cuts short; ``None``: the deadline did, and closed the connection."""
@@ -137,6 +138,11 @@ class Session:
     async def _synchronise_shielded(self) -> None:
         with trio.move_on_after(self.options.commit_timeout, shield=True), self.no_patience():
             await self.synchronise()
+
+    async def _send(self, statements: Sequence[bytes]) -> bytes:
+        if self.pipeline is not None:
+            return await self._command_in(self.pipeline, statements)
+        return await self.raw.wait(_commands.run(self.pgconn, statements))
 
     async def _command_in(self, pipeline: AsyncPipeline, statements: Iterable[bytes]) -> bytes:
         cursor = self.raw.cursor()

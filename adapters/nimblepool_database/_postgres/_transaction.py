@@ -49,25 +49,26 @@ class Transaction:
         """Open a transaction; leave none open if that fails."""
         session = self._session
         statements = session.options.begin(isolation, readonly=readonly)
-        await session.synchronise()
-        if session.status in OPEN:
-            raise psycopg.errors.ActiveSqlTransaction("a transaction is open on this connection already")
-        try:
-            with session.judging():
-                await session.command(*statements)
-        except BaseException:
-            # A cancelled BEGIN may have worked.
-            await self.rollback()
-            raise
-        self.open, session.readonly = True, readonly
+        async with session.raw.lock.kept():
+            await session.synchronise()
+            if session.status in OPEN:
+                raise psycopg.errors.ActiveSqlTransaction("a transaction is open on this connection already")
+            try:
+                with session.judging():
+                    await session.command(*statements)
+            except BaseException:
+                # A cancelled BEGIN may have worked.
+                await self.rollback()
+                raise
+            self.open, session.readonly = True, readonly
 
     async def commit(self) -> None:
         """Commit the transaction; after an error it is to be rolled back."""
-        await self._session.synchronise()
-        # Nothing is decided yet while another task uses the connection.
-        async with self._session.raw.lock:
+        # Nothing is decided yet while another task uses the connection: that wait is neither shielded nor timed.
+        async with self._session.raw.lock.kept():
+            await self._session.synchronise()
             self._check_committable()
-        tag = await self._commit()
+            tag = await self._commit()
         if tag == b"ROLLBACK":
             raise PostgresTransactionLost(FAILED)
         self.forget()
@@ -82,15 +83,11 @@ class Transaction:
     async def savepoint(self, name: str) -> None:
         """Set a savepoint; shielded, for whether a cancelled one was set could not be told."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        await self._session.synchronise()
-        self.check()
-        await self._must(_commands.set_savepoint(name))
+        await self._run(_commands.set_savepoint(name))
 
     async def release(self, name: str) -> None:
         """Give a savepoint up, and keep what was done since."""
-        await self._session.synchronise()
-        self.check()
-        await self._must(_commands.release(name))
+        await self._run(_commands.release(name))
 
     async def rollback_to(self, name: str) -> None:
         """Undo what was done since a savepoint, and give it up; where that cannot be done, the transaction is lost."""
@@ -111,10 +108,9 @@ class Transaction:
     @asynccontextmanager
     async def joined(self) -> AsyncGenerator[None]:
         """Run a block in the transaction that is open, or in one of its own."""
-        if self.open or self._session.status != IDLE:
+        if not await self._begin_unless_open():
             yield
             return
-        await self.begin(None, readonly=False)
         try:
             yield
             await self.commit()
@@ -124,18 +120,41 @@ class Transaction:
 
     @asynccontextmanager
     async def all_or_none(self) -> AsyncGenerator[None]:
-        """Run a block in a savepoint of the transaction that is open, or in a transaction of its own."""
-        if not (self.open or self._session.status in OPEN):
-            async with self.joined():
+        """Run a block in a savepoint of the transaction that is open, or in a transaction of its own.
+
+        Tasks that share the connection wait meanwhile: their statements would be undone with the block's.
+        """
+        async with self._session.raw.lock.kept():
+            await self._session.synchronise()
+            inside = self.open or self._session.status != IDLE
+            async with self._savepoint("nimblepool_many") if inside else self.joined():
                 yield
-            return
-        await self.savepoint("nimblepool_many")
+
+    @asynccontextmanager
+    async def _savepoint(self, name: str) -> AsyncGenerator[None]:
+        await self.savepoint(name)
         try:
             yield
-            await self.release("nimblepool_many")
+            await self.release(name)
         except BaseException:
-            await self.rollback_to("nimblepool_many")
+            await self.rollback_to(name)
             raise
+
+    async def _begin_unless_open(self) -> bool:
+        # While another task's statement runs, the status tells nothing of transactions.
+        async with self._session.raw.lock.kept():
+            await self._session.synchronise()
+            if self.open or self._session.status != IDLE:
+                return False
+            await self.begin(None, readonly=False)
+            return True
+
+    async def _run(self, statement: bytes) -> None:
+        """Run a statement on savepoints in the transaction that is open."""
+        async with self._session.raw.lock.kept():
+            await self._session.synchronise()
+            self.check()
+            await self._must(statement)
 
     async def _commit(self) -> bytes:
         session = self._session

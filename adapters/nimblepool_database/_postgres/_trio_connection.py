@@ -15,7 +15,7 @@ The hard part is cancellation. asyncio tells a task once, and its clean-up can t
 - COMMIT, ROLLBACK and their like go on, until the same deadline (`_settling`).
 
 Names private to psycopg may move in any release. Used here: `_adapters`, `_autocommit`, `_notifies_backlog`,
-`_pipeline`, `_prepared`, `_try_cancel`.
+`_pipeline`, `_prepared` (its `_names`, `_to_flush`, `clear`, `maintain_gen`), `_try_cancel`.
 """
 
 from __future__ import annotations
@@ -190,6 +190,15 @@ class TrioConnection(AsyncConnection[Row]):
             return
         raise CancellationTimeout("cancellation timeout expired")
 
+    async def forget_prepared(self) -> None:
+        """Let every statement be prepared anew; to be called after a ROLLBACK by other means, with its lock still held.
+
+        Types and tables may be gone with the transaction that made them, and prepared statements refer to them.
+        """
+        self._prepared.clear()
+        # Now: after the next statement the server would drop that as well, and psycopg not know.
+        await self.wait(self._prepared.maintain_gen(self))
+
     async def commit(self) -> None:
         """Commit the transaction, if there is one. Once begun, a cancellation leaves it `cancel_timeout` to end."""
         await checkpoint_if_cancelled()
@@ -335,8 +344,18 @@ class TrioConnection(AsyncConnection[Row]):
         if self._pipeline is not None:
             self._pipeline.command_queue.clear()
             self._pipeline.result_queue.clear()
-            # Psycopg takes statements for prepared as soon as it has queued them.
-            self._prepared.clear()
+            self._doubt_prepared()
+
+    def _doubt_prepared(self) -> None:
+        # Psycopg takes statements for prepared as soon as it has queued them. Their names are not used again, so the
+        # server may drop those that it has at any time; `clear` alone would have it drop what is prepared next, too.
+        prepared = self._prepared
+        to_flush = prepared._to_flush  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        names = prepared._names.values()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+        doubtful = [*to_flush, *names]
+        prepared.clear()
+        to_flush.clear()
+        to_flush.extend(doubtful)
 
     def _abandon(self, gen: PQGen[Any] | None = None) -> None:
         """Close the connection without a farewell."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 
-import psycopg
-from psycopg import pq
+import trio
 
 from nimblepool import DEFAULT, Default, Reason, Verdict
 from nimblepool_database._errors import Unsupported
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 DEFAULTS: Final[Mapping[str, Any]] = {"on_open_failure": "wait", "ping_after": 10.0, "ping_timeout": 2.0}
 """A server that restarts is waited for. A connection that the server has closed shows that at every checkout, without a
 ping: a ping finds the one that a network has swallowed, so it need not be frequent."""
+REFRESH_PAUSE: Final = 5.0
+"""Seconds after a REFRESH in which further complaints cost their own connection only. Connections that were lent during
+the REFRESH complain later, of what it has seen to; and where every server refuses to write, it does not help."""
 
 
 @final
@@ -44,7 +47,8 @@ class PostgresWorker(DatabaseWorker[PostgresResource]):
         configure: awaited with every new `TrioConnection` before it is lent; for settings and types. Behind PgBouncer
             a ``SET`` in it would leak to other clients.
         reset: ``"auto"`` rolls back what was left open. ``"discard"`` also runs ``DISCARD ALL`` after every lease, in
-            the background: nothing of a client's settings, temporary tables or advisory locks is left.
+            the background: nothing of a client's settings, temporary tables or advisory locks is left. As nothing is
+            of what ``configure`` set either, that is awaited again.
         statement_timeout: seconds that the server gives each statement; ``None`` leaves it to the server.
         commit_timeout: seconds that COMMIT or ROLLBACK, which no cancellation cuts short, may take.
         cancel_timeout: seconds that a cancelled task waits for the server to break its statement off; then the
@@ -91,6 +95,7 @@ class PostgresWorker(DatabaseWorker[PostgresResource]):
             pgbouncer=pgbouncer,
         )
         self._conninfo = self._options.conninfo
+        self._next_refresh = -math.inf
 
     @classmethod
     def from_url(cls, url: str) -> PostgresWorker:
@@ -112,11 +117,15 @@ class PostgresWorker(DatabaseWorker[PostgresResource]):
         """Add PostgreSQL's defaults: ``on_open_failure="wait"``, ``ping_after=10.0``, ``ping_timeout=2.0``."""
         return {**DEFAULTS, **given}
 
+    async def start(self) -> None:
+        """Begin anew: the clock of this run has nothing to do with that of an earlier one."""
+        self._next_refresh = -math.inf
+
     async def init(self) -> PostgresResource:
         """Open one connection and configure it."""
         raw = await self._connect()
         try:
-            await self._configure(raw)
+            await self._options.set_up(raw)
         except BaseException:
             await raw.close()
             raise
@@ -128,11 +137,11 @@ class PostgresWorker(DatabaseWorker[PostgresResource]):
 
     def checkout(self, resource: PostgresResource, request: object) -> Verdict:
         """Lend the connection, unless the server has closed it."""
-        return resource.lend()
+        return self._temper(resource.lend())
 
     def checkin(self, resource: PostgresResource, error: BaseException | None) -> Verdict:
         """Keep a healthy connection whatever the client's error was: what the connection went through, it knows."""
-        return resource.take_back()
+        return self._temper(resource.take_back())
 
     async def reset(self, resource: PostgresResource) -> None:
         """Roll back the transaction that a client left open, and do what ``reset`` says."""
@@ -168,6 +177,15 @@ class PostgresWorker(DatabaseWorker[PostgresResource]):
         finally:
             await raw.close()
 
+    def _temper(self, verdict: Verdict) -> Verdict:
+        if verdict is not Verdict.REFRESH:
+            return verdict
+        now = trio.current_time()
+        if now < self._next_refresh:
+            return Verdict.REMOVE
+        self._next_refresh = now + REFRESH_PAUSE
+        return Verdict.REFRESH
+
     async def _connect(self) -> TrioConnection[Any]:
         options = self._options
         raw: TrioConnection[Any] = await TrioConnection.connect(
@@ -178,10 +196,3 @@ class PostgresWorker(DatabaseWorker[PostgresResource]):
         )
         raw.cancel_timeout = options.cancel_timeout
         return raw
-
-    async def _configure(self, raw: TrioConnection[Any]) -> None:
-        if self._options.configure is None:
-            return
-        await self._options.configure(raw)
-        if raw.pgconn.transaction_status != pq.TransactionStatus.IDLE or not raw.autocommit:
-            raise psycopg.ProgrammingError("configure must leave the connection in autocommit mode, in no transaction")

@@ -56,7 +56,7 @@ def parse_url(url: str) -> tuple[str, dict[str, Any]]:
         ValueError: the URL has another form, or an option that does not exist or cannot have this value.
     """
     if not url.startswith(PREFIX):
-        raise ValueError(f"a SQLite URL is {FORMS}, not {url!r}")
+        raise ValueError(f"a SQLite URL is {FORMS}; this one begins otherwise")
     path, _, query = url.removeprefix(PREFIX).partition("?")
     return unquote(path), _parse_query(query)
 

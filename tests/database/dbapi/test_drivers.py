@@ -6,6 +6,7 @@ import pytest
 import trio
 from psycopg.rows import dict_row
 
+from nimblepool import open_pool
 from nimblepool.testing import check_balance, check_worker
 from nimblepool_database import Database, TransactionLost, Unsupported
 from nimblepool_database._dbapi._duckdb import duckdb_worker
@@ -187,6 +188,12 @@ async def test_the_isolation_levels_of_postgresql(server: PostgresServer) -> Non
                 assert await conn.fetch_value("SHOW transaction_isolation") == isolation
                 assert await conn.fetch_value("SHOW transaction_read_only") == "on"
         assert await db.fetch_value("SHOW transaction_read_only") == "off"
+
+
+async def test_an_isolation_level_is_no_way_to_smuggle_a_statement_in(kind: Kind) -> None:
+    async with open_pool(kind.worker) as pool, pool.checkout() as lease:
+        with pytest.raises(ValueError, match="'serializable', or None"):
+            await lease.resource.begin("serializable; DROP TABLE account")
 
 
 async def test_postgresql_does_not_commit_what_has_failed(server: PostgresServer) -> None:

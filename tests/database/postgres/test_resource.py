@@ -6,6 +6,7 @@ import pytest
 import trio
 from psycopg.rows import dict_row
 
+from nimblepool_database._errors import Unsupported
 from nimblepool_database._postgres._resource import PostgresResource
 from nimblepool_database._postgres._trio_connection import TrioConnection
 from nimblepool_database._postgres._worker import PostgresWorker
@@ -184,6 +185,14 @@ async def test_a_pipeline_sends_without_waiting(conn: PostgresResource) -> None:
             assert await conn.execute("INSERT INTO tally VALUES (%s)", (n,)) == 0
         assert await conn.fetch_value("SELECT count(*) FROM tally") == 51
     assert await conn.fetch_value("SELECT max(n) FROM tally") == 50
+
+
+async def test_a_stream_in_a_pipeline_is_refused(conn: PostgresResource) -> None:
+    async with conn.pipeline():
+        with pytest.raises(Unsupported, match="inside pipeline"):
+            async with conn.stream("SELECT 1", batch=1):
+                pass
+        assert await conn.fetch_value("SELECT 2") == 2
 
 
 async def test_an_error_in_a_pipeline_comes_out_and_undoes_it(conn: PostgresResource) -> None:

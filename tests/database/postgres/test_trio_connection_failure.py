@@ -98,7 +98,8 @@ async def test_a_frozen_server_holds_nobody_beyond_the_deadline(own_postgres: Po
             for conn, act in zip(conns, ACTS, strict=True):
                 nursery.start_soon(give_up, conn, act)
     assert len(ended) == len(ACTS)
-    assert max(ended.values()) < 0.1 + 2 * GRACE
+    # A busy machine takes its time; by default it would be 5 s.
+    assert max(ended.values()) < 0.1 + 2 * GRACE + 1.0
 
 
 async def cancelled_in_mid_copy(conn: Conn, freeze: Callable[[], Awaitable[None]]) -> None:

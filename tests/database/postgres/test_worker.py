@@ -7,7 +7,7 @@ import trio
 
 from nimblepool import CheckoutTimeout, PoolObserver, PoolUnavailable, Verdict
 from nimblepool.testing import check_worker
-from nimblepool_database._postgres import _idle
+from nimblepool_database._postgres import _idle, _worker
 from nimblepool_database._postgres._errors import error_from, verdict_on
 from nimblepool_database._postgres._trio_connection import TrioConnection
 from nimblepool_database._postgres._worker import PostgresWorker
@@ -152,6 +152,18 @@ async def test_configure_runs_once_for_every_connection(postgres_url: str) -> No
             assert await lease.resource.fetch_value("SHOW work_mem") == "5MB"
         assert len(configured) == 3
     assert all(raw.closed for raw in configured)
+
+
+async def test_what_configure_sets_outlives_reset_discard(postgres_url: str) -> None:
+    async def configure(raw: TrioConnection[Any]) -> None:
+        await raw.execute("SET work_mem = '5MB'")
+
+    async with postgres_pool(PostgresWorker(postgres_url, configure=configure, reset="discard"), max_size=1) as pool:
+        for _ in range(3):
+            async with pool.checkout() as lease:
+                assert await lease.resource.fetch_value("SHOW work_mem") == "5MB"
+                await lease.resource.execute("SET work_mem = '9MB'")
+        assert pool.stats.opened == 1
 
 
 @pytest.mark.parametrize("fault", ["raises", "leaves a transaction"])
@@ -359,6 +371,25 @@ async def test_a_server_that_became_a_standby_loses_every_connection_after_one_f
         assert not set(before) & set(await check_every_connection(pool, 3))
         async with pool.checkout() as lease:
             assert await lease.resource.execute("INSERT INTO t VALUES (1)") == 1
+
+
+@pytest.mark.parametrize(("pause", "opened"), [(60.0, 3 + 3 + 3), (0.0, 3 + 4 * 3)])
+async def test_where_a_refresh_does_not_help_there_is_no_second_one_soon(
+    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, pause: float, opened: int
+) -> None:
+    monkeypatch.setattr(_worker, "REFRESH_PAUSE", pause)
+    ask(own_postgres.url, "CREATE TABLE t (n int)")
+    await trio.to_thread.run_sync(own_postgres.stop)
+    (own_postgres.data / "standby.signal").touch()
+    await trio.to_thread.run_sync(own_postgres.start)
+    async with postgres_pool(own_postgres.url, max_size=3) as pool:
+        for _ in range(4):
+            await check_every_connection(pool, 3)
+            with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+                async with pool.checkout() as lease:
+                    await lease.resource.execute("INSERT INTO t VALUES (1)")
+        await check_every_connection(pool, 3)
+        assert pool.stats.opened == opened
 
 
 async def test_after_a_crash_of_the_server_every_connection_goes_at_once(own_postgres: PostgresServer) -> None:

@@ -108,6 +108,9 @@ def test_a_connection_attempt_has_a_deadline_that_can_be_changed(monkeypatch: py
         (lambda: PostgresWorker(f"postgresql://me:{SECRET}%zz@h/db"), "percent-encoded"),
         (lambda: PostgresWorker(f"postgresql://me:x/?{SECRET}=1@h/db"), "percent-encoded"),
         (lambda: PostgresWorker(f"postgresql://me:{SECRET}@[h/db"), "percent-encoded"),
+        (lambda: PostgresWorker(f"postgresql://me:p@{SECRET}@h/db"), "%40"),
+        (lambda: PostgresWorker(f"postgresql://me:12/{SECRET}@h/db"), "%2F"),
+        (lambda: PostgresWorker("host=h password=hunter s_ret=2"), "cannot be read"),
         (lambda: PostgresWorker(f"{URL}?sslmod=require"), "no option 'sslmod'; did you mean 'sslmode'"),
         (lambda: PostgresWorker(f"host=h pasword={SECRET}"), "did you mean 'password'"),
         (lambda: PostgresWorker(f"{SECRET}"), "cannot be read"),
@@ -125,6 +128,7 @@ def test_no_complaint_shows_the_password(make: Callable[[], PostgresWorker], hin
     while complaint is not None:
         assert SECRET not in str(complaint)
         assert SECRET not in repr(complaint)
+        assert "s_ret" not in str(complaint)
         complaint = complaint.__cause__ or complaint.__context__
 
 
