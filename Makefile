@@ -35,7 +35,7 @@ test-servers: $(VENV)/dev.stamp ## the tests that need MariaDB and PgBouncer, wh
 test-floors: $(FLOORS)/test.stamp ## the tests again, on the oldest dependencies we declare
 	$(FLOORS)/bin/python -m pytest tests/core tests/database tests/examples
 
-bench: $(BENCH)/bench.stamp ## the benchmarks, with the peers; about ten minutes
+bench: $(BENCH)/bench.stamp ## the benchmarks, with the peers; about a quarter of an hour
 	@$(BENCH)/bin/python -m benchmarks
 
 soak: $(VENV)/dev.stamp ## a million random operations with faults of every kind; the books must balance

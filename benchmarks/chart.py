@@ -1,10 +1,12 @@
-"""The picture for the README: four panels, from the sections that were measured."""
+"""The picture for the README: six panels, from the sections that were measured."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from .contender import load_peer
+from .database import FULL, OUR_POOL
+from .http_clients import OUR_CLIENTS
 from .overload import BRISK, CODEL, GOODPUT, PATIENT, WAIT
 from .shape import BUSY, IDLE, KEY, KEYS, WAITING
 
@@ -22,12 +24,15 @@ def draw(path: Path, sections: dict[str, Section]) -> None:
     matplotlib = load_peer("matplotlib")
     matplotlib.use("Agg")
     pyplot = load_peer("matplotlib.pyplot")
-    figure, ((crowds, peers), (shape, storm)) = pyplot.subplots(2, 2, figsize=(13, 9), layout="constrained")
+    panels = pyplot.subplots(3, 2, figsize=(13, 13.5), layout="constrained")
+    figure, ((crowds, peers), (shape, storm), (queries, requests)) = panels
     _draw_crowds(crowds, sections["lending"])
     _draw_peers(peers, sections["peers"])
     _draw_shape(shape, sections["shape"])
     _draw_storm(storm, sections["overload"])
-    for panel in (crowds, peers, shape, storm):
+    _draw_queries(queries, sections["database"])
+    _draw_requests(requests, sections["http"])
+    for panel in (crowds, peers, shape, storm, queries, requests):
         panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
@@ -44,12 +49,9 @@ def _draw_crowds(panel: Any, section: Section) -> None:  # noqa: ANN401 - matplo
 
 def _draw_peers(panel: Any, section: Section) -> None:  # noqa: ANN401 - the same
     first = section.rows[0]
-    bars = [
-        (row.against, row.theirs.median, THEIRS) for row in section.rows if row.theirs and "alone" not in row.against
-    ]
-    bars = sorted([(first.case, first.ours.median, OURS), *bars], key=lambda bar: -bar[1])
-    drawn = panel.barh([bar[0] for bar in bars], [bar[1] for bar in bars], color=[bar[2] for bar in bars])
-    panel.bar_label(drawn, fmt="%.1f", padding=3)
+    bars = {row.against: row.theirs.median for row in section.rows if row.theirs and "alone" not in row.against}
+    bars[first.case] = first.ours.median
+    _draw_bars(panel, sorted(bars.items(), key=lambda bar: -bar[1]), ours={first.case}, form="{:.1f}")
     panel.set(xlabel="µs a lease, each on its own event loop")
     panel.set_title("Against peers with stub resources, 100 tasks on 10")
 
@@ -77,3 +79,25 @@ def _draw_storm(panel: Any, section: Section) -> None:  # noqa: ANN401 - the sam
     waits.spines[["top"]].set_visible(False)
     panel.set_title("Overload: CoDel against a plain queue")
     panel.legend(frameon=False, loc="center right")
+
+
+def _draw_queries(panel: Any, section: Section) -> None:  # noqa: ANN401 - the same
+    bars = [(name, points[0][1]) for name, points in section.series.items()]
+    _draw_bars(panel, sorted(bars, key=lambda bar: bar[1]), ours={OUR_POOL}, form="{:,.0f}")
+    panel.set(xlabel="queries a second")
+    panel.set_title(f"SELECT 1 to a real PostgreSQL, {FULL} connections")
+
+
+def _draw_requests(panel: Any, section: Section) -> None:  # noqa: ANN401 - the same
+    for (name, points), colour in zip(section.series.items(), COLOURS, strict=False):
+        sizes, rates = zip(*points, strict=True)
+        panel.plot(sizes, rates, "-o" if name in OUR_CLIENTS else ":o", label=name, color=colour)
+    panel.set(xscale="log", yscale="log", xlabel="tasks on 100 connections", ylabel="requests a second")
+    panel.set_title("GET from a local server (dotted: others)")
+    panel.legend(frameon=False, loc="lower left")
+
+
+def _draw_bars(panel: Any, bars: list[tuple[str, float]], *, ours: set[str], form: str) -> None:  # noqa: ANN401 - the same
+    values = [value for _, value in bars]
+    drawn = panel.barh([name for name, _ in bars], values, color=[OURS if name in ours else THEIRS for name, _ in bars])
+    panel.bar_label(drawn, labels=[form.format(value) for value in values], padding=3)

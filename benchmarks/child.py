@@ -11,12 +11,14 @@ import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import Any, TypeAlias
 
+from .contender import Caller, Contender, Program
+from .load import put_load
 from .stopwatch import time_once
 
-if TYPE_CHECKING:
-    from .contender import Contender
+Side: TypeAlias = Contender | Caller | Program
 
 PATIENCE = 180
 """Seconds after which a sample is given up: the alarm ends the process."""
@@ -31,23 +33,34 @@ def main(arguments: list[str]) -> None:
     except ImportError as error:
         say(error=f"not installed ({error})")
         return
-    contenders: dict[str, Contender] = {}
+    except Exception as error:  # noqa: BLE001 - what has no version, or not the name we know
+        say(error=f"{type(error).__name__}: {error}")
+        return
+    sides: dict[str, Side] = {}
     for module in modules:
-        contenders |= module.CONTENDERS
-    say(versions={name: module.VERSION for name, module in zip(names, modules, strict=True)}, names=list(contenders))
+        sides |= module.CONTENDERS
+    say(versions={name: module.VERSION for name, module in zip(names, modules, strict=True)}, names=list(sides))
     for line in sys.stdin:
-        serve(contenders, json.loads(line))
+        serve(sides, json.loads(line))
 
 
-def serve(contenders: dict[str, Contender], request: dict[str, str | int]) -> None:
+def serve(sides: dict[str, Side], request: dict[str, Any]) -> None:
     """Answer one request."""
-    size, tasks, leases = (int(request[key]) for key in ("size", "tasks", "leases"))
     signal.alarm(PATIENCE)
     try:
-        say(seconds=time_once(contenders[str(request["contender"])], size=size, tasks=tasks, leases=leases))
+        say(**measure(sides[request.pop("contender")], **request))
     except Exception as error:  # noqa: BLE001 - a peer that fails is dropped, with the reason
         say(error=f"{type(error).__name__}: {error}")
     signal.alarm(0)
+
+
+def measure(side: Side, **request: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Take one sample."""
+    if isinstance(side, Contender):
+        return {"seconds": time_once(side, **request)}
+    if isinstance(side, Caller):
+        return asdict(put_load(side, **request))
+    return asdict(side.run(tasks=request["tasks"], requests=request["requests"], **request["setting"]))
 
 
 def pin(core: int) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .chart import draw
+from .database import measure_database
 from .document import write_figures
 from .environment import describe_environment
+from .http_clients import measure_http
 from .lending import measure_lending, measure_options
 from .measure import LEAST_ROUNDS
 from .memory import measure_memory
@@ -31,6 +33,8 @@ SECTIONS: dict[str, Callable[[Effort], Section]] = {
     "shape": measure_shape,
     "memory": measure_memory,
     "overload": measure_overload,
+    "database": measure_database,
+    "http": measure_http,
 }
 HERE = Path(__file__).parent
 QUICK = Effort(rounds=LEAST_ROUNDS, scale=0.2, full=False)
@@ -72,7 +76,9 @@ def store(environment: dict[str, str], sections: dict[str, Section]) -> None:
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the pool and its peers.")
-    parser.add_argument("--quick", action="store_true", help="fewer leases and rounds; about a minute; stores nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer leases and rounds; about three minutes; stores nothing"
+    )
     parser.add_argument(
         "--only", metavar="NAME", choices=SECTIONS, help=f"one of {', '.join(SECTIONS)}; stores nothing"
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .report import HEADER, cells
+from .report import HEADER, NAMES, cells
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from .section import Section
@@ -32,12 +33,23 @@ def _describe(environment: dict[str, str]) -> str:
 
 
 def _tabulate(section: Section) -> str:
-    columns = range(len(HEADER))
     lines = [cells(row) for row in section.rows]
-    kept = [column for column in columns if any(line[column] for line in lines)]
-    heading = " | ".join(HEADER[column] or "budget" for column in kept)
-    rule = " | ".join("---" if HEADER[column] in {"case", "against", ""} else "---:" for column in kept)
-    body = "".join(f"| {' | '.join(line[column] for column in kept)} |\n" for line in lines)
+    header = (*HEADER[:-1], "verdict")
+    kept = [column for column in range(len(header)) if any(line[column] for line in lines)]
+    table = _draw(
+        [tuple(line[column] for column in kept) for line in (header, *lines)],
+        [position for position, column in enumerate(kept) if column in NAMES],
+    )
     notes = "".join(f"\n{note}\n" for note in section.notes)
     versions = ", ".join(version for version in section.versions.values() if version != "this tree")
-    return f"### {section.title}\n\n{versions}\n\n| {heading} |\n| {rule} |\n{body}{notes}".replace("\n\n\n\n", "\n\n")
+    text = f"### {section.title}\n\n{versions}\n\n{table}{notes}".replace("\n\n\n\n", "\n\n")
+    details = section.details
+    if details is None:
+        return text
+    return f"{text}\n{_draw([details.header, *details.lines], range(details.names))}"
+
+
+def _draw(lines: Sequence[tuple[str, ...]], names: Collection[int]) -> str:
+    heading, *body = (f"| {' | '.join(line)} |\n" for line in lines)
+    rule = " | ".join("---" if column in names else "---:" for column in range(len(lines[0])))
+    return f"{heading}| {rule} |\n{''.join(body)}"

@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
-from .process import chosen_core
+from .process import chosen_core, servers_core
 from .stopwatch import GC_STATE
 
 
@@ -21,7 +21,8 @@ def describe_environment() -> dict[str, str]:
         "system": platform.system(),
         "CPU": f"{_cpu_model()}, {os.cpu_count()} cores",
         "pinned to": f"core {core}" if core >= 0 else "no core: this system cannot",
-        "clock": "CPU time of the process",
+        "servers on": f"core {servers_core()}" if core >= 0 else "no core: this system cannot",
+        "clock": "CPU time of the process; wall time where a server or a file answers",
         "gc": GC_STATE,
     }
 

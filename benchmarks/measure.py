@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import median, quantiles
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+T = TypeVar("T")
 
 LEAST_ROUNDS = 7
 
@@ -29,7 +31,7 @@ def summarize(samples: Sequence[float]) -> Figure:
 
 
 def compare(ours: Sequence[float], theirs: Sequence[float]) -> Figure:
-    """Return how much longer ours took: the ratio within each round, and the middle of these ratios."""
+    """Return ours to theirs: the ratio within each round, and the middle of these ratios."""
     return summarize([our / their for our, their in zip(ours, theirs, strict=True)])
 
 
@@ -38,8 +40,8 @@ class Dropped(Exception):  # noqa: N818 - says what is the case
 
 
 def interleave(
-    sides: Mapping[str, Callable[[], float]], rounds: int, dropped: dict[str, str] | None = None
-) -> dict[str, list[float]]:
+    sides: Mapping[str, Callable[[], T]], rounds: int, dropped: dict[str, str] | None = None
+) -> dict[str, list[T]]:
     """Sample each side once in every round, A B C A B C; one more round goes before, as a warm-up, and is dropped.
 
     Args:
@@ -50,7 +52,7 @@ def interleave(
     Raises:
         Dropped: a side failed, and ``dropped`` is ``None``.
     """
-    samples: dict[str, list[float]] = {name: [] for name in sides}
+    samples: dict[str, list[T]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name in list(samples):
             try:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
+from .load import Load
 from .measure import Dropped
 
 if TYPE_CHECKING:
@@ -39,13 +40,26 @@ class Process:
         """Return a function that times ``contender`` once and returns the microseconds a lease."""
 
         def sample() -> float:
-            request = {"contender": contender, "size": size, "tasks": tasks, "leases": leases}
-            self.commands.write(json.dumps(request) + "\n")
-            self.commands.flush()
-            seconds: float = self._hear()["seconds"]
+            seconds: float = self._ask(contender=contender, size=size, tasks=tasks, leases=leases)["seconds"]
             return seconds / (tasks * leases) * 1e6
 
         return sample
+
+    def loader(
+        self, caller: str, setting: dict[str, Any], *, tasks: int, requests: int, warm_up: int
+    ) -> Callable[[], Load]:
+        """Return a function that puts a load on a server once, through ``caller``."""
+
+        def sample() -> Load:
+            answer = self._ask(contender=caller, setting=setting, tasks=tasks, requests=requests, warm_up=warm_up)
+            return Load(**answer)
+
+        return sample
+
+    def _ask(self, **request: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+        self.commands.write(json.dumps(request) + "\n")
+        self.commands.flush()
+        return self._hear()
 
     def _hear(self) -> dict[str, Any]:
         line = self.answers.readline()
@@ -60,6 +74,25 @@ class Process:
 def chosen_core() -> int:
     """Return the core on which all children run, the last that this process may use; -1 where that cannot be set."""
     return max(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else -1
+
+
+def servers_core() -> int:
+    """Return the core on which servers run: another one than the children's, if there are two."""
+    return min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else -1
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """Pin this process in the block, and with it, for good, the processes that it starts there; -1 for any core."""
+    if core < 0:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @contextmanager

@@ -7,20 +7,17 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from .section import Row, Section
 
-NOT_MEASURED = (
-    ("GET through httpx.AsyncClient, 100 tasks x 100 connections, against httpx's transport", "0.06x"),
-    ("the same, 1,000 x 100, against httpx's transport", "0.12x"),
-    ("the same, 1,000 x 100, against httpx2's transport, through httpx2", "0.65x"),
-    ("the same, 1 task, against httpx's transport", "1.0x"),
-)
 LARGE = 100
 """From here on figures are printed without decimals."""
 
-HEADER = ("case", "ours", "against", "theirs", "ratio", "at most", "")
+HEADER = ("case", "ours", "against", "theirs", "ratio", "budget", "")
+NAMES = (0, 2, 6)
+"""The columns that are words; the others are figures."""
 
 
 def print_environment(environment: dict[str, str]) -> None:
@@ -34,24 +31,22 @@ def print_section(section: Section) -> None:
     print(f"\n{section.title}")
     for name, version in section.versions.items():
         print(f"  {name}: {version}")
-    lines = [HEADER, *(cells(row) for row in section.rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADER))]
-    for line in lines:
-        print("  " + "  ".join(_align(cell, widths[column], column) for column, cell in enumerate(line)).rstrip())
+    _print_lines([HEADER, *(cells(row) for row in section.rows)], NAMES)
     for note in section.notes:
         print(f"  {note}")
+    if section.details is not None:
+        print()
+        _print_lines([section.details.header, *section.details.lines], range(section.details.names))
 
 
 def print_budgets(sections: list[Section]) -> None:
     """Print every budget beside its figure."""
-    rows = [row for section in sections for row in section.rows if row.most is not None]
+    rows = [row for section in sections for row in section.rows if row.met is not None]
     print("\nBudgets")
     for row in rows:
         against = f" against {row.against}" if row.against else ""
         figure = _ratio(row) or _figure(row.ours.median, row.unit)
-        print(f"  {_verdict(row):<8} {figure:>10}  at most {_most(row):>10}  {row.case}{against}")
-    for case, most in NOT_MEASURED:
-        print(f"  {'open':<8} {'-':>10}  at most {most:>10}  {case}: not measured, there is no HTTP adapter yet")
+        print(f"  {_verdict(row):<8} {figure:>10}  {_budget(row):>19}  {row.case}{against}")
 
 
 def write_results(path: Path, environment: dict[str, str], sections: list[Section]) -> None:
@@ -60,10 +55,10 @@ def write_results(path: Path, environment: dict[str, str], sections: list[Sectio
         "environment": environment,
         "sections": [asdict(section) for section in sections],
         "budgets": [
-            {"case": row.case, "against": row.against, "most": row.most, "met": row.met}
+            {"case": row.case, "against": row.against, "most": row.most, "least": row.least, "met": row.met}
             for section in sections
             for row in section.rows
-            if row.most is not None
+            if row.met is not None
         ],
     }
     path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -72,7 +67,7 @@ def write_results(path: Path, environment: dict[str, str], sections: list[Sectio
 def cells(row: Row) -> tuple[str, ...]:
     """Return the line of a table, under `HEADER`."""
     theirs = "" if row.theirs is None else _figure(row.theirs.median, row.unit)
-    return (row.case, _figure(row.ours.median, row.unit), row.against, theirs, _ratio(row), _most(row), _verdict(row))
+    return (row.case, _figure(row.ours.median, row.unit), row.against, theirs, _ratio(row), _budget(row), _verdict(row))
 
 
 def _figure(value: float, unit: str) -> str:
@@ -83,15 +78,24 @@ def _ratio(row: Row) -> str:
     return "" if row.ratio is None else f"{row.ratio.median:.2f}x"
 
 
-def _most(row: Row) -> str:
-    if row.most is None:
+def _budget(row: Row) -> str:
+    limit = row.least if row.most is None else row.most
+    if limit is None:
         return ""
-    return f"{row.most:.2f}x" if row.ratio is not None else _figure(row.most, row.unit)
+    text = f"{limit:.2f}x" if row.ratio is not None else _figure(limit, row.unit)
+    return f"at {'least' if row.most is None else 'most'} {text}"
 
 
 def _verdict(row: Row) -> str:
     return {None: "", True: "met", False: "not met"}[row.met]
 
 
-def _align(cell: str, width: int, column: int) -> str:
-    return cell.ljust(width) if HEADER[column] in {"case", "against", ""} else cell.rjust(width)
+def _print_lines(lines: Sequence[tuple[str, ...]], names: Collection[int]) -> None:
+    """Print lines of cells in columns; ``names`` are those that begin at the left."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (
+            cell.ljust(width) if column in names else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        print("  " + "  ".join(padded).rstrip())

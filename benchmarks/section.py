@@ -26,7 +26,8 @@ class Effort:
 class Row:
     """One line of the table: a figure of ours, perhaps one of somebody else, perhaps a budget.
 
-    ``ratio`` is ours to theirs; what is budgeted is the ratio, or the figure where there is none.
+    ``ratio`` is ours to theirs. What is budgeted is the ratio, or the figure where there is none: at ``most`` so much
+    of a cost, at ``least`` so much of a rate.
     """
 
     case: str
@@ -36,13 +37,24 @@ class Row:
     ratio: Figure | None = None
     most: float | None = None
     unit: str = "µs"
+    least: float | None = None
 
     @property
     def met(self) -> bool | None:
         """Whether the budget is met; ``None`` if there is none."""
-        if self.most is None:
-            return None
-        return (self.ratio or self.ours).median <= self.most
+        figure = (self.ratio or self.ours).median
+        if self.most is not None:
+            return figure <= self.most
+        return None if self.least is None else figure >= self.least
+
+
+@dataclass(frozen=True)
+class Table:
+    """More figures, ready to be printed; the first columns, as many as ``names`` says, are words."""
+
+    header: tuple[str, ...]
+    lines: list[tuple[str, ...]]
+    names: int = 2
 
 
 @dataclass
@@ -54,4 +66,5 @@ class Section:
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    details: Table | None = None
     series: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
