@@ -33,7 +33,7 @@ test-servers: $(VENV)/dev.stamp ## the tests that need MariaDB and PgBouncer, wh
 	$(BIN)/python -m pytest -m servers
 
 test-floors: $(FLOORS)/test.stamp ## the tests again, on the oldest dependencies we declare
-	$(FLOORS)/bin/python -m pytest tests/core tests/database tests/examples
+	$(FLOORS)/bin/python -m pytest tests/core tests/database tests/http tests/examples
 
 bench: $(BENCH)/bench.stamp ## the benchmarks, with the peers; about a quarter of an hour
 	@$(BENCH)/bin/python -m benchmarks

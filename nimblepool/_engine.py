@@ -207,7 +207,7 @@ class Engine(Generic[R]):
                     state.fleet.living >= count
                     or count > state.sizing.max_size
                     or state.sizing.shut
-                    or (state.books.open_failures > failures and self.settings.on_open_failure == "raise")
+                    or (state.books.open_failures > failures and self.settings.on_open_failure != "wait")
                 )
             )
         finally:

@@ -60,9 +60,10 @@ class PoolOptions(TypedDict, total=False):
     close_grace: float | None
     """How long leases may last once the pool closes. When given, their bodies are cancelled then; by default (5
     seconds) their resources are closed under them, which costs no cancel scope for each lease."""
-    on_open_failure: Literal["raise", "wait"]
+    on_open_failure: Literal["raise", "wait", "each"]
     """When ``init`` fails: ``"raise"`` (default) gives the waiter `PoolUnavailable` at once, ``"wait"`` keeps it queued
-    for the next attempt until its deadline."""
+    for the next attempt until its deadline. ``"each"`` raises, too, and gives the next client an attempt of its own at
+    once: back-off and breaker are for what is opened without a client, or dies before its first use."""
     on_death: Literal["remove", "cancel"]
     """When ``watch`` ends while the resource is leased: ``"remove"`` (default) removes it at checkin, ``"cancel"`` also
     cancels the body and raises `ResourceLost`."""
@@ -104,7 +105,7 @@ class Settings:
     ping_timeout: float = 5.0
     terminate_timeout: float = 5.0
     close_grace: float | None = None
-    on_open_failure: Literal["raise", "wait"] = "raise"
+    on_open_failure: Literal["raise", "wait", "each"] = "raise"
     on_death: Literal["remove", "cancel"] = "remove"
     backoff: Backoff = field(default_factory=Backoff)
     breaker: CircuitBreaker | None = field(default_factory=CircuitBreaker)
@@ -116,7 +117,7 @@ class Settings:
         check_type("strict_size", self.strict_size, bool)
         check_sizes(self.min_size, self.max_size)
         check_choice("order", self.order, ("lifo", "fifo"))
-        check_choice("on_open_failure", self.on_open_failure, ("raise", "wait"))
+        check_choice("on_open_failure", self.on_open_failure, ("raise", "wait", "each"))
         check_choice("on_death", self.on_death, ("remove", "cancel"))
         check_count("ping_batch", self.ping_batch, least=1)
         self._check_optional_counts()

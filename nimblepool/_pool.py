@@ -140,7 +140,7 @@ class Pool(Generic[R]):
 
         Raises:
             ValueError: ``n`` is not between 1 and ``max_size``.
-            PoolUnavailable: opening one failed and ``on_open_failure`` is ``"raise"``.
+            PoolUnavailable: opening one failed and ``on_open_failure`` is not ``"wait"``.
             PoolClosed: the pool was closed meanwhile.
         """
         sizing = self._engine.state.sizing

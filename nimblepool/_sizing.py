@@ -31,6 +31,8 @@ class Sizing(Generic[R]):
         """Waiters are not served."""
         self.shut = False
         """Nobody new is let in (draining, closing or closed)."""
+        self._to_each_his_own = settings.on_open_failure == "each"
+        """Clients need not wait because openings for others have failed."""
         self._fleet = fleet
         self._queue = queue
         self._supply = supply
@@ -49,7 +51,7 @@ class Sizing(Generic[R]):
 
     def would_open(self, now: float) -> bool:
         """Tell whether a resource is needed and may be opened at once, if there is room for it in the quota."""
-        return self.wants_more() and self._fleet.opening < self._supply.allowance(now)
+        return self.wants_more() and self._fleet.opening < self._allowance(now)
 
     def wants_more(self) -> bool:
         """Tell whether waiters or ``min_size`` need another resource, and ``max_size`` allows it."""
@@ -62,6 +64,8 @@ class Sizing(Generic[R]):
 
     def is_hopeless(self, now: float) -> bool:
         """Tell whether a waiter has nothing to wait for: no resource lives or is opening, and the breaker is open."""
+        if self._to_each_his_own and not self._supply.lost_at_birth:
+            return False
         return self._fleet.living == 0 and self._fleet.opening == 0 and self._supply.breaker(now) == "open"
 
     def served_soon(self) -> float:
@@ -71,6 +75,12 @@ class Sizing(Generic[R]):
     def unprovided(self) -> float:
         """Return how many waiters nothing is on its way for; none while they are not served."""
         return 0 if self.paused else len(self._queue) - self._coming(self._fleet.coming_open)
+
+    def _allowance(self, now: float) -> float:
+        """Return how many resources may be opening at ``now``."""
+        if self._to_each_his_own and not self._supply.lost_at_birth and self.unprovided() > 0:
+            return self._supply.max_opening
+        return self._supply.allowance(now)
 
     def _coming(self, openings: int) -> float:
         """Return how many leases so many openings, and the pings and resets under way, will make room for."""

@@ -29,11 +29,13 @@ class Supply:
     def __init__(
         self, *, max_opening: float, backoff: Backoff, breaker: CircuitBreaker | None, shared: bool, rng: Random
     ) -> None:
-        self._max_opening = max_opening
+        self.max_opening = max_opening
         self._backoff = backoff
         self._threshold = inf if breaker is None else breaker.threshold
         self._rng = rng
         self._ramp: float = max_opening
+        self.lost_at_birth = False
+        """The last failure was no failure to open: the resource was lost before its first use."""
         self._rounds = 0
         self._before_success = (0, 0)
         self.failures = 0
@@ -60,12 +62,14 @@ class Supply:
         self.last_error = None
         self._rounds = 0
         self.retry_at = -inf
-        self._ramp = min(self._max_opening, self._ramp + 1)
+        self._ramp = min(self.max_opening, self._ramp + 1)
+        self.lost_at_birth = False
 
     def failed(self, error: BaseException, now: float) -> None:
         """Count a failure. Those of one burst, begun before the first of them was known, lengthen the delay once."""
         self.failures += 1
         self.last_error = error
+        self.lost_at_birth = False
         self._ramp = 1
         if now >= self.retry_at:
             self._rounds += 1
@@ -77,3 +81,4 @@ class Supply:
         self.failures = max(self.failures, failures)
         self._rounds = max(self._rounds, rounds)
         self.failed(error, now)
+        self.lost_at_birth = True

@@ -9,7 +9,7 @@ import weakref
 import pytest
 import trio
 
-from nimblepool import Backoff, CheckoutTimeout, PoolUnavailable, PoolWorker, open_pool
+from nimblepool import Backoff, CheckoutTimeout, PoolUnavailable, PoolWorker, Verdict, open_pool
 from nimblepool.testing import Fail, FakeResource, FakeWorker, Hang, Slow
 
 
@@ -78,3 +78,43 @@ async def test_a_failure_to_open_is_a_warning_only_if_no_client_gets_it(caplog: 
     async with open_pool(worker, min_size=1):
         await trio.sleep(0.001)
         assert [record.levelname for record in caplog.records if "refused" in record.message] == ["WARNING"]
+
+
+async def test_to_each_client_an_attempt_of_its_own() -> None:
+    worker = FakeWorker()
+    worker.always("init", Slow(0.3, Fail(OSError("no answer"))))
+    waits: list[float] = []
+
+    async def client() -> None:
+        began = trio.current_time()
+        with pytest.raises(PoolUnavailable):
+            await pool.run(FakeResource.use)
+        waits.append(trio.current_time() - began)
+
+    async with open_pool(worker, on_open_failure="each") as pool:
+        for burst in range(3):
+            async with trio.open_nursery() as nursery:
+                for _ in range(10):
+                    nursery.start_soon(client)
+            assert worker.count("init") == 10 * (burst + 1)
+        assert waits == pytest.approx([0.3] * 30)
+        worker.always("init", None)
+        await pool.run(FakeResource.use)
+
+
+async def test_to_each_his_own_does_not_hurry_what_no_client_waits_for() -> None:
+    worker = FakeWorker()
+    worker.always("init", Fail(OSError("refused")))
+    backoff = Backoff(base=1.0, cap=1.0, jitter="none")
+    async with open_pool(worker, on_open_failure="each", min_size=1, backoff=backoff):
+        await trio.sleep(10.5)
+        assert worker.count("init") == 11
+
+
+async def test_to_each_his_own_does_not_hurry_what_dies_at_birth() -> None:
+    worker = FakeWorker()
+    worker.always("checkout", Verdict.REMOVE)
+    async with open_pool(worker, on_open_failure="each") as pool:
+        with pytest.raises((CheckoutTimeout, PoolUnavailable)):
+            await pool.run(FakeResource.use)
+        assert worker.count("init") < 20

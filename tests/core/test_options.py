@@ -52,7 +52,7 @@ OPTIONAL_COUNTS = {"max_opening": 1, "max_waiting": 0, "max_uses": 1}
 TIMES = ["init_timeout", "reset_timeout", "ping_timeout", "terminate_timeout"]
 OPTIONAL_TIMES_WITH_ZERO = ["checkout_timeout", "max_idle", "ping_after", "close_grace"]
 OPTIONAL_TIMES = ["max_hold", "max_age", "ping_every"]
-CHOICES = {"order": ["lifo", "fifo"], "on_open_failure": ["raise", "wait"], "on_death": ["remove", "cancel"]}
+CHOICES = {"order": ["lifo", "fifo"], "on_open_failure": ["raise", "wait", "each"], "on_death": ["remove", "cancel"]}
 PARTS = {"backoff": "Backoff", "breaker": "CircuitBreaker", "shedding": "CoDel"}
 
 
@@ -140,9 +140,9 @@ def test_the_deadlines_of_callbacks_cannot_be_off(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "choices"), CHOICES.items())
 def test_choices(name: str, choices: list[str]) -> None:
-    first, second = choices
+    allowed = " or ".join(map(repr, choices))
     for wrong in ("LIFO", "", None, 1):
-        assert refusal(ValueError, **{name: wrong}) == f"{name} must be {first!r} or {second!r}, not {wrong!r}"
+        assert refusal(ValueError, **{name: wrong}) == f"{name} must be {allowed}, not {wrong!r}"
     for right in choices:
         settings(**{name: right})
 

@@ -71,7 +71,7 @@ class PoolMachine(RuleBasedStateMachine):
                 "ping_every": times,
                 "ping_batch": st.integers(1, 3),
                 "ping_after": times,
-                "on_open_failure": st.sampled_from(["raise", "wait"]),
+                "on_open_failure": st.sampled_from(["raise", "wait", "each"]),
                 "breaker": st.none() | st.builds(CircuitBreaker, st.integers(1, 4)),
                 "shedding": st.none() | st.just(CoDel(target=0.5, interval=2.0)),
                 "backoff": st.just(Backoff(base=1.0, cap=8.0)),

@@ -75,6 +75,33 @@ SURFACE = {
         "pymysql_worker",
         "sqlite3_worker",
     ],
+    "nimblepool_http": [
+        "OriginOptions",
+        "PoolingOptions",
+    ],
+    "nimblepool_websocket": [
+        "JSONRPC",
+        "ConnectOptions",
+        "Correlate",
+        "Correlator",
+        "JSONRPCError",
+        "KeyedWebSockets",
+        "LeasedSocket",
+        "Overflow",
+        "RequestLost",
+        "RequestTimeout",
+        "SendInterrupted",
+        "SlowSubscriber",
+        "Socket",
+        "SocketClosed",
+        "SocketClosedError",
+        "SocketClosedOK",
+        "Subscription",
+        "WebSocketWorker",
+        "WebSockets",
+        "open_keyed_websockets",
+        "open_websockets",
+    ],
 }
 
 # Found by their packages' `__getattr__`, and not in `__all__`: each needs a driver that is optional.
@@ -86,8 +113,9 @@ LAZY = {
         "PostgresWorker",
         "TrioConnection",
     ],
+    "nimblepool_http": ["PooledTransport"],
 }
-DRIVERS = {"psycopg", "duckdb", "pymysql"}
+DRIVERS = {"psycopg", "duckdb", "pymysql", "httpx", "httpx2"}
 
 
 def imports(source: Path) -> Iterator[str]:

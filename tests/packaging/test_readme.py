@@ -12,8 +12,8 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 @pytest.mark.parametrize(
     ("block", "printed"),
-    [(0, ["b'hello'", "1 open, 0 leased"]), (1, ["[('Ada',)]"]), (2, ["a session of blue", "{'blue': 1}"])],
-    ids=["custom worker", "sqlite", "keyed"],
+    [(0, ["b'hello'", "1 open, 0 leased"]), (1, ["[('Ada',)]"]), (2, []), (3, ["a session of blue", "{'blue': 1}"])],
+    ids=["custom worker", "sqlite", "http", "keyed"],
 )
 def test_a_code_block_runs_as_it_stands(tmp_path: Path, block: int, printed: list[str]) -> None:
     command = [sys.executable, "-W", "error", "-c", BLOCKS[block]]
@@ -23,7 +23,7 @@ def test_a_code_block_runs_as_it_stands(tmp_path: Path, block: int, printed: lis
 
 
 def test_every_code_block_is_run() -> None:
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
 
 
 def test_the_worker_fits_in_twelve_lines() -> None:
