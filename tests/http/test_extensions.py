@@ -212,3 +212,27 @@ async def test_a_target_extension_is_sent_as_it_is(pair: Pair) -> None:
             await theirs.get(f"{origin.url}/path", extensions={"target": b"/%7Eraw"})
         await client.get(f"{origin.url}/path", extensions={"target": b"/%7Eraw"})
         assert len(set(origin.targets)) == 1, origin.targets
+
+
+class Stop(BaseException):
+    """What a tracer may raise, as `pytest.fail` does, and only its own request may meet."""
+
+
+@pytest.mark.parametrize("proxied", [False, True], ids=["direct", "tunnelled"])
+async def test_whatever_a_tracer_raises_costs_its_own_request_alone(
+    pair: Pair, certificates: Certificates, proxied: bool
+) -> None:
+    step = "http11.send_request_headers.started" if proxied else "connection.connect_tcp.started"
+
+    async def stop(event: str, info: dict[str, Any]) -> None:
+        if event == step:
+            raise Stop
+
+    async with answering(tls=certificates.server()) as origin, http_proxy() as proxy:
+        transport = pair.make(verify=certificates.client(), proxy=proxy.url if proxied else None)
+        async with pair.over(transport) as client, client.stream("GET", origin.url) as response:
+            with pytest.raises(Stop):
+                await client.get(origin.url, extensions={"trace": stop})
+            assert await response.aread() == b"ok"
+            assert (await client.get(origin.url)).text == "ok"
+            assert leases(transport) == 0
