@@ -166,7 +166,15 @@ class SharedConnection(Connection):
         await self.wire.pump()
 
     def is_unprocessed(self, error: BaseException) -> bool:
-        return _reset_code(error) == REFUSED_STREAM or super().is_unprocessed(error)
+        if _reset_code(error) == REFUSED_STREAM or super().is_unprocessed(error):
+            return True
+        # A GOAWAY came while the request was still being sent.
+        last, refused = self.wire.frames.last_accepted, _closed_stream(error)
+        return last is not None and refused is not None and refused > last
+
+    def was_stale(self) -> bool:
+        # A peer that leaves resets what it has not answered, along with the connection.
+        return self.wire.frames.last_accepted is not None or super().was_stale()
 
     def survives(self, error: BaseException) -> bool:
         return _reset_code(error) is not None
@@ -180,3 +188,9 @@ def _reset_code(error: BaseException) -> int | None:
     """Return the code with which the peer reset the stream, if that is what httpcore's ``error`` says."""
     event = error.args[0] if error.args else None
     return event.error_code if isinstance(event, h2.events.StreamReset) else None
+
+
+def _closed_stream(error: BaseException) -> int | None:
+    """Return the stream that could not be sent on because it was closed, if that is what httpcore's ``error`` says."""
+    cause = error.args[0] if error.args else None
+    return cause.stream_id if isinstance(cause, h2.exceptions.StreamClosedError) else None

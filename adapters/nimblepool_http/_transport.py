@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 REFUSALS: Final = 2
 """How many times a request is sent anew that the peer has not processed."""
+DEPARTURES: Final = 8
+"""The same if the peer takes no more on that connection: it may do so after every few requests."""
 
 
 class Transport:
@@ -80,7 +82,7 @@ class Transport:
         if not isinstance(error, self._library.core_errors) or (isinstance(body, Once) and body.was_read):
             return False
         if connection.is_unprocessed(error):
-            return before < REFUSALS
+            return before < (REFUSALS if connection.capacity else DEPARTURES)
         return (
             before == 0 and method in IDEMPOTENT and isinstance(error, self._library.broken) and connection.was_stale()
         )
