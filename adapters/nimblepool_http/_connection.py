@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 import h2.events
+import h2.exceptions
 import trio
 
 from ._exchange import Exchange

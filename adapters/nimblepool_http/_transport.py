@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 REFUSALS: Final = 2
 """How many times a request is sent anew that the peer has not processed."""
-DEPARTURES: Final = 8
+DEPARTURES: Final = 32
 """The same if the peer takes no more on that connection: it may do so after every few requests."""
 
 
