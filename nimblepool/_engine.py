@@ -13,10 +13,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar, final
 
 import trio
-from trio.lowlevel import (
-    current_clock,
-    enable_ki_protection,
-)
+from trio.lowlevel import current_clock, enable_ki_protection
 
 from ._check import or_no_limit
 from ._crew import Crew

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from nimblepool_database._query import options_in
 
 from ._duckdb import duckdb_worker
 from ._pymysql import pymysql_worker
@@ -29,7 +31,7 @@ def duckdb_from_url(url: str) -> DBAPIWorker[Any]:
     if not url.startswith(DUCKDB_PREFIX):
         raise ValueError(f"a DuckDB URL is {DUCKDB_FORMS}")
     path, _, query = url.removeprefix(DUCKDB_PREFIX).partition("?")
-    return duckdb_worker(unquote(path), **_options(query, {"read_only": _switch}, "DuckDB"))
+    return duckdb_worker(unquote(path), **options_in(query, {"read_only": _switch}, "DuckDB"))
 
 
 def mysql_from_url(url: str) -> DBAPIWorker[Any]:
@@ -54,7 +56,7 @@ def mysql_from_url(url: str) -> DBAPIWorker[Any]:
         "database": unquote(parts.path.removeprefix("/")),
     }
     named = {name: value for name, value in given.items() if value}
-    return pymysql_worker(**{**named, **_options(parts.query, MYSQL_OPTIONS, "MySQL")})
+    return pymysql_worker(**{**named, **options_in(parts.query, MYSQL_OPTIONS, "MySQL")})
 
 
 def _split(url: str) -> SplitResult:
@@ -75,17 +77,6 @@ def _port(parts: SplitResult) -> int | None:
     except ValueError:
         # Its text repeats what stands there: a piece of a password with an unescaped "@" or ":", perhaps.
         raise ValueError(f"a MySQL URL is {MYSQL_FORM}; the port of this one is not a number") from None
-
-
-def _options(query: str, parsers: Mapping[str, Callable[[str, str], Any]], database: str) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for name, text in parse_qsl(query, keep_blank_values=True):
-        if name not in parsers:
-            raise ValueError(f"a {database} URL has the options {', '.join(parsers)}, not {name!r}")
-        if name in options:
-            raise ValueError(f"the URL gives {name} twice")
-        options[name] = parsers[name](name, text)
-    return options
 
 
 def _switch(name: str, text: str) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
+
+from nimblepool_database._query import options_in
 
 if TYPE_CHECKING:
     import sqlite3
@@ -58,18 +60,7 @@ def parse_url(url: str) -> tuple[str, dict[str, Any]]:
     if not url.startswith(PREFIX):
         raise ValueError(f"a SQLite URL is {FORMS}; this one begins otherwise")
     path, _, query = url.removeprefix(PREFIX).partition("?")
-    return unquote(path), _parse_query(query)
-
-
-def _parse_query(query: str) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for name, text in parse_qsl(query, keep_blank_values=True):
-        if name not in PARSERS:
-            raise ValueError(f"a SQLite URL has the options {', '.join(PARSERS)}, not {name!r}")
-        if name in options:
-            raise ValueError(f"the URL gives {name} twice")
-        options[name] = PARSERS[name](name, text)
-    return options
+    return unquote(path), options_in(query, PARSERS, "SQLite")
 
 
 def _seconds(name: str, text: str) -> float:
