@@ -58,6 +58,8 @@ class Stream:
             await self.visitor.flush()
 
     async def end(self) -> None:
+        if self.reset_by_client is not None:  # h2 has forgotten the stream, and would say KeyError
+            raise h2.exceptions.StreamClosedError(self.number)
         self.visitor.state.end_stream(self.number)
         await self.visitor.flush()
 
