@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,12 @@ def _run_on_mock_clock(
     **options: Any,  # noqa: ANN401 - what pytest-trio passes on to trio.run
 ) -> object:
     return trio.run(async_fn, *args, clock=clock or trio.testing.MockClock(autojump_threshold=0), **options)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts_arrive() -> None:
+    """Undo that a shell lets what it starts in the background ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
