@@ -27,7 +27,7 @@ from ._observer import PoolObserver
 from ._options import PoolOptions
 from ._pool import DEFAULT, Default, Pool, open_pool, serve_pool
 from ._stats import PoolStats, PoolStatus
-from ._verdict import Reason, Skip, Stage, Verdict
+from ._verdict import Fatal, Reason, Skip, Stage, Verdict
 from ._worker import PoolWorker
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "CircuitBreaker",
     "CoDel",
     "Default",
+    "Fatal",
     "KeyedCheckout",
     "KeyedPool",
     "KeyedStats",

@@ -27,7 +27,7 @@ from ._state import PoolState
 from ._stats import PoolStats, PoolStatus, read_stats
 from ._supervised import ObservedLease, SupervisedLease
 from ._supervision import Supervision
-from ._verdict import Reason, Stage
+from ._verdict import Fatal, Reason, Stage
 from ._waiter import Refusal, Waiter
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ class Engine(Generic[R]):
         """How many tasks wait for a change that is no lease (`_until`)."""
         self._wanted: list[int] = []
         """What those ask for who are in `wait_ready`."""
+        self._final_failures = 0
+        """How many failures to open there were that nobody waits out."""
         self._open_error: BaseException | None = None
         """How opening failed last, while there are any of them."""
         self._starting = trio.Lock()
@@ -195,7 +197,7 @@ class Engine(Generic[R]):
     async def wait_ready(self, count: int) -> None:
         """Wait until ``count`` resources are open; see `Pool.wait_ready`."""
         state = self.state
-        failures = state.books.open_failures
+        failures = self._final_failures
         self._wanted.append(count)
         self.tell(state.warm_up, max(self._wanted), self.now())
         try:
@@ -204,7 +206,7 @@ class Engine(Generic[R]):
                     state.fleet.living >= count
                     or count > state.sizing.max_size
                     or state.sizing.shut
-                    or (state.books.open_failures > failures and self.settings.on_open_failure != "wait")
+                    or self._final_failures > failures
                 )
             )
         finally:
@@ -325,9 +327,14 @@ class Engine(Generic[R]):
         stopped = slot.doom is not None
         before = self._breaker()
         told = self.state.books.failed
+        fatal = isinstance(error, Fatal)
+        if isinstance(error, Fatal):
+            error = error.error
         if self._wanted and not stopped:
             self._open_error = error
-        self.state.open_failed(slot, error, self.now())
+        if not stopped and (fatal or self.settings.on_open_failure != "wait"):
+            self._final_failures += 1
+        self.state.open_failed(slot, error, self.now(), fatal=fatal)
         self.flush()
         if not stopped:
             # A client that gets the error itself need not be warned of it.

@@ -62,8 +62,9 @@ class PoolOptions(TypedDict, total=False):
     seconds) their resources are closed under them, which costs no cancel scope for each lease."""
     on_open_failure: Literal["raise", "wait", "each"]
     """When ``init`` fails: ``"raise"`` (default) gives the waiter `PoolUnavailable` at once, ``"wait"`` keeps it queued
-    for the next attempt until its deadline. ``"each"`` raises, too, and gives the next client an attempt of its own at
-    once: back-off and breaker are for what is opened without a client, or dies before its first use."""
+    for the next attempt until its deadline, unless ``init`` raises `Fatal`. ``"each"`` raises, too, and gives the next
+    client an attempt of its own at once: back-off and breaker are for what is opened without a client, or dies before
+    its first use."""
     on_death: Literal["remove", "cancel"]
     """When ``watch`` ends while the resource is leased: ``"remove"`` (default) removes it at checkin, ``"cancel"`` also
     cancels the body and raises `ResourceLost`."""

@@ -222,14 +222,14 @@ class PoolState(Generic[R]):
         self.open_more(now)
         self._wake_by(self._upkeep.next_expiry())
 
-    def open_failed(self, slot: Slot[R], error: BaseException, now: float) -> None:
+    def open_failed(self, slot: Slot[R], error: BaseException, now: float, *, fatal: bool = False) -> None:
         """Forget a slot whose ``init`` failed, or was stopped by the pool (its doom says so: no failure, then)."""
         stopped = slot.doom is not None
         self.fleet.forget(slot)
         if not stopped:
             self.books.open_failures += 1
             self.supply.failed(error, now)
-            if not self._waits_on_failure:
+            if fatal or not self._waits_on_failure:
                 self._disappoint(now)
         self.open_more(now)
 

@@ -72,6 +72,20 @@ class Stage(StrEnum):
     LEASED = "leased"
 
 
+class Fatal(Exception):  # noqa: N818 - a control-flow signal, like StopIteration
+    """Raised by a worker's ``init`` when trying again is futile until somebody intervenes: a wrong password, say.
+
+    With ``on_open_failure="wait"`` clients then get `PoolUnavailable` at once, as they do without it.
+
+    Args:
+        error: what is reported, and the cause of their `PoolUnavailable`.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class Skip(Exception):  # noqa: N818 - a control-flow signal, like StopIteration
     """Raised by a worker's ``checkout`` to refuse one client and keep the resource.
 

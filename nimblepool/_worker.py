@@ -37,6 +37,7 @@ class PoolWorker(ABC, Generic[R]):
 
         Raises:
             Exception: the resource cannot be opened. The pool counts the failure and backs off.
+            Fatal: the same, and waiting would not help: ``on_open_failure="wait"`` does not apply.
         """
 
     async def terminate(self, resource: R, reason: Reason) -> None:

@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from nimblepool import Backoff, CheckoutTimeout, CircuitBreaker, Pool, PoolUnavailable, open_pool
+from nimblepool import Backoff, CheckoutTimeout, CircuitBreaker, Fatal, Pool, PoolUnavailable, open_pool
 from nimblepool.testing import Fail, FakeResource, FakeWorker, Hang, Slow
 
 
@@ -78,6 +78,31 @@ async def test_with_wait_a_failure_keeps_the_waiter_queued() -> None:
         async with pool.checkout(timeout=60) as lease:
             assert lease.resource.number == 1
         assert trio.current_time() - started == pytest.approx(1 + 2 + 4)
+
+
+async def test_a_fatal_failure_is_not_waited_out() -> None:
+    worker = FakeWorker()
+    error = PermissionError("wrong password")
+    worker.script("init", Fail(Fatal(error)))
+    async with open_pool(worker, on_open_failure="wait", backoff=Backoff(jitter="none")) as pool:
+        started = trio.current_time()
+        with pytest.raises(PoolUnavailable) as caught:
+            await pool.run(FakeResource.use)
+        assert caught.value.__cause__ is error
+        assert trio.current_time() == started
+        await pool.run(FakeResource.use)
+        assert trio.current_time() - started == pytest.approx(1)
+
+
+async def test_who_waits_for_readiness_is_told_of_a_fatal_failure() -> None:
+    worker = FakeWorker()
+    error = PermissionError("wrong password")
+    worker.script("init", Fail(OSError("down")), Fail(Fatal(error)))
+    async with open_pool(worker, on_open_failure="wait") as pool:
+        with pytest.raises(PoolUnavailable) as caught:
+            await pool.wait_ready()
+        assert caught.value.__cause__ is error
+        assert pool.stats.open_failures == 2
 
 
 async def test_a_timeout_during_an_outage_has_the_last_failure_as_its_cause() -> None:

@@ -25,6 +25,7 @@ SURFACE = {
         "CoDel",
         "DEFAULT",
         "Default",
+        "Fatal",
         "KeyedCheckout",
         "KeyedPool",
         "KeyedStats",
