@@ -1,10 +1,13 @@
 """Ten pages in a headless Chromium, driven over one shared DevTools socket. Needs Chromium or Chrome."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +17,11 @@ import trio
 from nimblepool_websocket import JSONRPC, WebSockets, WebSocketWorker, open_websockets
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# In a container /dev/shm is often too small for Chromium, which then loses pages: shared memory in /tmp will do.
+OPTIONS = (
+    "--headless", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
+    "--no-first-run", "--remote-debugging-port=0",
+)  # fmt: skip
 PAGES = 10
 LARGEST_MESSAGE = 64 * 1024 * 1024
 PATIENCE = 30.0
@@ -33,10 +41,21 @@ class Page:
         message = self._rpc.call(method, params, sessionId=self._session)
         return self._rpc.result(await self._sockets.request(message))
 
-    def loaded(self, message: Data) -> bool:
-        """Tell whether ``message`` says that this page is loaded."""
+    async def go(self, url: str) -> None:
+        """Load ``url``, and return when it is loaded."""
+        await self.call("Page.enable")
+        await self.call("Page.setLifecycleEventsEnabled", enabled=True)
+        async with self._sockets.subscribe(self._is_load) as events:
+            # The blank page that was there before may be loaded just now: it has another loader.
+            loader = (await self.call("Page.navigate", url=url))["loaderId"]
+            async for message in events:
+                if json.loads(message)["params"]["loaderId"] == loader:
+                    return
+
+    def _is_load(self, message: Data) -> bool:
         event = json.loads(message)
-        return bool(event.get("sessionId") == self._session and event["method"] == "Page.loadEventFired")
+        ours = event.get("sessionId") == self._session and event["method"] == "Page.lifecycleEvent"
+        return bool(ours and event["params"]["name"] == "load")
 
 
 async def visit(sockets: WebSockets, rpc: JSONRPC, number: int) -> None:
@@ -48,23 +67,10 @@ async def visit(sockets: WebSockets, rpc: JSONRPC, number: int) -> None:
     target = (await call("Target.createTarget", url="about:blank"))["targetId"]
     session = (await call("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
     page = Page(sockets, rpc, session)
-    async with sockets.subscribe(page.loaded) as events:
-        await page.call("Page.enable")
-        await page.call("Page.navigate", url="data:text/html," + quote(f"<title>page {number}</title>"))
-        await anext(events)
+    await page.go("data:text/html," + quote(f"<title>page {number}</title>"))
     answer = await page.call("Runtime.evaluate", expression=f"document.title + ', ' + {number} ** 2")
     print(answer["result"]["value"])
     await call("Target.closeTarget", targetId=target)
-
-
-async def address_of(profile: Path) -> str:
-    """Return the URI of the browser's socket, once the browser has written it down."""
-    written = trio.Path(profile / "DevToolsActivePort")
-    with trio.fail_after(PATIENCE):
-        while not await written.exists() or "\n" not in await written.read_text():  # noqa: ASYNC110 - another process
-            await trio.sleep(0.05)
-    port, path = (await written.read_text()).splitlines()
-    return f"ws://127.0.0.1:{port}{path}"
 
 
 async def drive(uri: str) -> None:
@@ -78,23 +84,51 @@ async def drive(uri: str) -> None:
         print(f"{PAGES} pages over {sockets.shared_pool.stats.opened} socket")
 
 
+def without_sandbox() -> list[str]:
+    """Return the option without which Chromium does not run as root."""
+    if os.geteuid() != 0:
+        return []
+    print("as root Chromium runs without its sandbox (--no-sandbox): show it only pages that you trust")
+    return ["--no-sandbox"]
+
+
+@asynccontextmanager
+async def running(command: list[str], errors: Path) -> AsyncIterator[trio.Process]:
+    """Run the browser for as long as the block, and write what it complains about into a file."""
+    with errors.open("wb") as stderr:
+        process = await trio.lowlevel.open_process(command, stdout=subprocess.DEVNULL, stderr=stderr)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with trio.move_on_after(5, shield=True):
+            await process.wait()
+        process.kill()
+
+
+async def address_of(process: trio.Process, profile: Path, errors: Path) -> str:
+    """Return the URI of the browser's socket, once the browser has written it down."""
+    written = trio.Path(profile / "DevToolsActivePort")
+    with trio.move_on_after(PATIENCE):
+        while process.poll() is None:
+            if await written.exists() and "\n" in (text := await written.read_text()):
+                port, path = text.splitlines()
+                return f"ws://127.0.0.1:{port}{path}"
+            await trio.sleep(0.05)
+    sys.exit(f"the browser does not start; it says:\n{await trio.Path(errors).read_text(errors='replace')}")
+
+
 async def main() -> None:
     """Start a browser, drive it, and end it."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         sys.exit(f"this example needs one of {', '.join(BROWSERS)}")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
-        options = ["--headless", "--disable-gpu", "--no-sandbox", "--no-first-run", "--remote-debugging-port=0"]
-        command = [browser, *options, f"--user-data-dir={directory}", "about:blank"]
-        async with trio.open_nursery() as nursery:
-            process = await nursery.start(_start, command)
-            await drive(await address_of(Path(directory)))
-            process.terminate()
-
-
-async def _start(command: list[str], task_status: trio.TaskStatus[trio.Process]) -> None:
-    quiet = subprocess.DEVNULL
-    await trio.run_process(command, stdout=quiet, stderr=quiet, check=False, task_status=task_status)
+    with tempfile.TemporaryDirectory(prefix="devtools-", ignore_cleanup_errors=True) as directory:
+        profile, errors = Path(directory), Path(directory, "errors")
+        # Further options of the browser's may follow the name of this program.
+        command = [browser, *OPTIONS, *without_sandbox(), *sys.argv[1:], f"--user-data-dir={profile}", "about:blank"]
+        async with running(command, errors) as process:
+            await drive(await address_of(process, profile, errors))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,10 @@ IN_GOOD_ORDER: Final = frozenset({1000, 1001, 1005})
 
 
 class SocketClosed(PoolError, ConnectionClosed):
-    """The socket is closed: by the server, by a failure, or by ``aclose``."""
+    """The socket is closed: by the server, by a failure, or by ``aclose``.
+
+    Where we have closed it, because of a message above ``max_size`` say, the text has our code, and ``sent.code``.
+    """
 
     @property
     def code(self) -> int:
@@ -29,6 +32,9 @@ class SocketClosed(PoolError, ConnectionClosed):
     def reason(self) -> str:
         """The reason in the server's close frame; empty if there was none."""
         return "" if self.rcvd is None else self.rcvd.reason
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 class SocketClosedOK(SocketClosed, ConnectionClosedOK):
@@ -47,7 +53,7 @@ class SendInterrupted(SocketClosedError):
 
 
 class RequestLost(SocketClosedError):
-    """The socket was lost before the reply came.
+    """The socket was lost before the reply came, or the pool closed it after ``close_grace``.
 
     Attributes:
         was_sent: whether the request had been handed to the network: then the server may have acted on it. One that was
@@ -58,7 +64,8 @@ class RequestLost(SocketClosedError):
 
     def __str__(self) -> str:
         what = "after the request was sent: the server may have acted on it" if self.was_sent else "before it was sent"
-        return f"the socket was lost {what} ({super().__str__()})"
+        why = super().__str__() if self.__cause__ is None else str(self.__cause__)
+        return f"the socket was lost {what} ({why})"
 
 
 class RequestTimeout(PoolError, TimeoutError):

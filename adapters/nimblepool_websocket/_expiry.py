@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from math import inf
 from typing import TYPE_CHECKING, final
 
@@ -41,6 +42,7 @@ class Expiry:
         """Watch over ``call`` no longer, if this did."""
         self._waiting.pop(call, None)
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Expire calls for ever."""
         while True:
@@ -49,9 +51,7 @@ class Expiry:
             self._expire(trio.current_time())
 
     def _expire(self, now: float) -> None:
-        while self._waiting:
-            call, deadline = next(iter(self._waiting.items()))
-            if deadline > now:
-                break
+        # Gathered first: to look for the first key after each deletion would be to walk over all deleted ones.
+        for call, _ in list(takewhile(lambda item: item[1] <= now, self._waiting.items())):
             del self._waiting[call]
             call.expire()

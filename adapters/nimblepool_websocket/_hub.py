@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, final
 from nimblepool import PoolClosed
 
 if TYPE_CHECKING:
+    import trio
     from websockets.typing import Data
 
     from ._subscription import Subscription
@@ -22,11 +23,6 @@ class Hub:
     def __init__(self) -> None:
         self._subscriptions: dict[Subscription, None] = {}
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no subscriber."""
-        return not self._subscriptions
-
     def join(self, subscription: Subscription) -> None:
         """Let ``subscription`` have every message from now on."""
         self._subscriptions[subscription] = None
@@ -36,11 +32,21 @@ class Hub:
         del self._subscriptions[subscription]
         subscription.end(StopAsyncIteration())
 
-    async def publish(self, message: Data) -> None:
-        """Hand ``message`` to every subscriber that wants it; one that lets the server wait makes this wait."""
+    async def publish(self, message: Data, over: trio.Event) -> None:
+        """Hand ``message`` to every subscriber that wants it; one that lets the server wait makes this wait.
+
+        Args:
+            message: what came.
+            over: set once nothing more can come from the same socket; then, and after `nudge`, nobody makes this wait.
+        """
         for subscription in list(self._subscriptions):
             if self._wanted(subscription, message):
-                await subscription.put(message)
+                await subscription.put(message, over)
+
+    def nudge(self) -> None:
+        """Let everybody who waits for room look again: a socket's ``over`` was set."""
+        for subscription in self._subscriptions:
+            subscription.nudge()
 
     def socket_closed(self) -> None:
         """Hear that a shared socket is no more."""
@@ -55,7 +61,8 @@ class Hub:
     def _wanted(self, subscription: Subscription, message: Data) -> bool:
         try:
             return subscription.wants(message)
-        except Exception as error:
+        except BaseException as error:
+            # Also what is meant to end the program: it comes out where the messages are read.
             logger.exception("the `match` of a subscription failed; the subscription ends")
             subscription.end(error)
             return False

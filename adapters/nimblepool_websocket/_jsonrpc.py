@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import count
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from ._errors import JSONRPCError
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from websockets.typing import Data
+
+OWN: Final = ("id", "jsonrpc")
+"""What a request says by itself."""
 
 
 class _Text(str):
@@ -49,6 +52,9 @@ class JSONRPC:
             method: its name.
             params: a list or a dictionary; ``None`` for none.
             members: further members of the request (``sessionId`` of DevTools).
+
+        Raises:
+            TypeError: ``members`` has an ``id`` or ``jsonrpc``, which are not the caller's to choose here.
         """
         number = next(self._ids)
         text = _Text(self._text({"id": number, "method": method}, params, members))
@@ -56,7 +62,11 @@ class JSONRPC:
         return text
 
     def notification(self, method: str, params: object = None, **members: object) -> str:
-        """Return a request without an id, which gets no reply: for `send`."""
+        """Return a request without an id, which gets no reply: for `send`.
+
+        Raises:
+            TypeError: as `call`.
+        """
         return self._text({"method": method}, params, members)
 
     def result(self, reply: Data) -> Any:  # noqa: ANN401 - whatever the server returns
@@ -91,6 +101,11 @@ class JSONRPC:
             return None
 
     def _text(self, head: dict[str, object], params: object, members: dict[str, object]) -> str:
+        for name in OWN:
+            if name in members:
+                raise TypeError(
+                    f"{name!r} is not yours to choose here; a request of your own making can be sent as text"
+                )
         given = {} if params is None else {"params": params}
         return json.dumps({**self._version, **head, **given, **members}, separators=(",", ":"))
 
@@ -102,7 +117,8 @@ def _ids(content: Any, *, requests: bool) -> Hashable | None:  # noqa: ANN401 - 
     if not isinstance(content, dict) or ("method" in content) is not requests:
         return None
     number = cast("dict[str, Any]", content).get("id")
-    return number if isinstance(number, str | int | float) else None
+    # To Python, true is 1: it would answer the first request.
+    return number if isinstance(number, str | int | float) and not isinstance(number, bool) else None
 
 
 def _error_from(error: Any) -> JSONRPCError:  # noqa: ANN401 - whatever the server put there

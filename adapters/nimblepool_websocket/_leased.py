@@ -9,17 +9,16 @@ import trio
 from nimblepool import LeaseExpired
 
 from ._messages import Messages
+from ._view import ConnectionView
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Coroutine, Iterable
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import Self
 
-    from websockets.http11 import Request, Response
-    from websockets.protocol import State
     from websockets.trio.client import ClientConnection
-    from websockets.typing import Data, DataLike, Subprotocol
+    from websockets.typing import Data, DataLike
 
     from nimblepool import Lease
 
@@ -44,11 +43,12 @@ NOT_YET: Final = NotYet()
 
 
 @final
-class LeasedSocket:
+class LeasedSocket(ConnectionView):
     """A socket for one block: ``async with sockets.connection() as ws``; made by `WebSockets.connection`.
 
-    It has the API of the driver's connection, and refuses with `nimblepool.LeaseExpired` after the block. What each
-    method does and raises stands at `Socket`. Entering is a checkpoint, and leaving is none.
+    It has the API of the driver's connection, and refuses with `nimblepool.LeaseExpired` after the block; so does a
+    call that was made in the block and begins to run after it. What each method does and raises stands at `Socket`.
+    Entering is a checkpoint, and leaving is none.
     """
 
     __slots__ = ("_checkout", "_lease")
@@ -62,13 +62,13 @@ class LeasedSocket:
         self._lease = await self._checkout.__aenter__()
         return self
 
-    @trio.lowlevel.enable_ki_protection
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self._checkout.__aexit__(exc_type, exc, traceback)
-
     # Plain functions: another coroutine around each would be felt.
+
+    @trio.lowlevel.enable_ki_protection
+    def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> Awaitable[bool | None]:
+        return self._checkout.__aexit__(exc_type, exc, traceback)
 
     def send(
         self, message: DataLike | Iterable[DataLike] | AsyncIterable[DataLike], *, text: bool | None = None
@@ -116,51 +116,6 @@ class LeasedSocket:
     def raw(self) -> ClientConnection:
         """The driver's connection: what is done to it the pool does not notice."""
         return self._socket.raw
-
-    @property
-    def subprotocol(self) -> Subprotocol | None:
-        """What was negotiated, or ``None``."""
-        return self._socket.subprotocol
-
-    @property
-    def request(self) -> Request | None:
-        """The opening handshake's request."""
-        return self._socket.request
-
-    @property
-    def response(self) -> Response | None:
-        """The opening handshake's response."""
-        return self._socket.response
-
-    @property
-    def state(self) -> State:
-        """The driver's state of the connection."""
-        return self._socket.state
-
-    @property
-    def latency(self) -> float:
-        """Seconds that the last ping took there and back; 0.0 before the first."""
-        return self._socket.latency
-
-    @property
-    def close_code(self) -> int | None:
-        """See `Socket.close_code`."""
-        return self._socket.close_code
-
-    @property
-    def close_reason(self) -> str | None:
-        """See `Socket.close_reason`."""
-        return self._socket.close_reason
-
-    @property
-    def local_address(self) -> Any:  # noqa: ANN401 - the driver's own
-        """The socket's own address."""
-        return self._socket.local_address
-
-    @property
-    def remote_address(self) -> Any:  # noqa: ANN401 - the driver's own
-        """The server's address."""
-        return self._socket.remote_address
 
     def __repr__(self) -> str:
         lease = self._lease

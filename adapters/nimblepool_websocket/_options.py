@@ -1,25 +1,32 @@
-"""How a connection is opened: the driver's options, checked before the first attempt."""
+"""How a connection is opened: the driver's options."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from inspect import isawaitable
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypedDict
 
-from websockets.exceptions import InvalidProxy, InvalidURI
-from websockets.proxy import parse_proxy
 from websockets.trio.client import ClientConnection, connect
-from websockets.uri import parse_uri
 
+from ._address import place_of
+from ._option_checks import check_names, check_options, headers_from
 from ._watched import watched
+from ._wire_log import wire_log
 
 if TYPE_CHECKING:
+    import os
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from typing import Literal
 
-    from websockets.datastructures import HeadersLike
+    from websockets.datastructures import Headers, HeadersLike
     from websockets.extensions.base import ClientExtensionFactory
     from websockets.typing import LoggerLike
+
+    UriSource: TypeAlias = str | Callable[[], str] | Callable[[], Awaitable[str]]
+    HeadersSource: TypeAlias = (
+        HeadersLike | Callable[[], HeadersLike | None] | Callable[[], Awaitable[HeadersLike | None]]
+    )
 
 
 class ConnectOptions(TypedDict, total=False):
@@ -34,7 +41,8 @@ class ConnectOptions(TypedDict, total=False):
     extensions: Sequence[ClientExtensionFactory] | None
     subprotocols: Sequence[str] | None
     compression: str | None
-    additional_headers: HeadersLike | None
+    additional_headers: HeadersSource
+    """Or a function, async or not, that returns them, and is asked before each opening: for tokens that expire."""
     user_agent_header: str | None
     proxy: str | Literal[True] | None
     """``True``, the default, takes the proxy from the environment; ``None`` uses none."""
@@ -53,81 +61,109 @@ class ConnectOptions(TypedDict, total=False):
     max_queue: int | tuple[int | None, int | None] | None
     """Frames that are buffered before reading pauses; default 16."""
     logger: LoggerLike | None
+    """Default the driver's, with the values of headers and the URI's query left out."""
     create_connection: type[ClientConnection] | None
     host: str | None
     """Where to connect in place of the URI's host."""
     port: int | None
     """Where to connect in place of the URI's port."""
-    path: str | None
+    path: str | os.PathLike[str] | None
     """A unix socket to connect to; the URI still gives the ``Host`` header and the path of the request."""
     happy_eyeballs_delay: float | None
+    """Seconds between attempts at two addresses of one host; ``None``: one attempt at a time."""
     local_address: str | None
 
 
 DEFAULTS: Final[ConnectOptions] = {"ping_interval": 10.0, "ping_timeout": 10.0, "close_timeout": 2.0}
 """A peer that has gone silent is found within 22 seconds in place of 50."""
-ADDRESS: Final = ("host", "port", "happy_eyeballs_delay", "local_address")
-"""What is passed on to trio, where ``None`` is not always the default."""
-NOT_OURS: Final = {
-    "stream": "a stream makes one connection, and a pool makes many: use host, port or path",
-    "process_exception": "the pool decides when to try again: see backoff, breaker and on_open_failure of the pool",
-    "reconnect_delays": "the pool decides when to try again: see backoff of the pool",
-}
+UNSAID: Final = ("host", "port", "local_address")
+"""What trio must not be told if it is ``None``."""
+OPEN_TIMEOUT: Final = 10.0
+"""The driver's."""
+INIT_TIMEOUT: Final = 30.0
+TERMINATE_TIMEOUT: Final = 5.0
+"""What any pool has by default, as the one before."""
+MARGIN: Final = 0.5
+"""Seconds that the driver gets beyond ``close_timeout``, which it counts from when its close frame was written."""
+
+
+UNKNOWN: Final = "wss://unknown"
+"""What stands for a URI that is asked for, while the other options are checked."""
+
+
+class Dial(NamedTuple):
+    """What opens one connection."""
+
+    where: str
+    """The server, as it may be shown."""
+    connector: connect
+    close_timeout: float | None
 
 
 class Dialler:
-    """Makes the driver's connector, a new one for each connection.
+    """Makes what opens a connection, a new one for each.
+
+    Attributes:
+        where: the server that was opened last, as it may be shown; "?" if that is not known yet.
 
     Raises:
         ValueError: the URI or an option has a value that is not allowed; the text quotes neither URI nor proxy.
         TypeError: an option does not exist.
     """
 
-    def __init__(self, uri: str, options: ConnectOptions) -> None:
-        _check_names(options)
-        given: dict[str, Any] = {**DEFAULTS, **options}
-        given["create_connection"] = watched(given.get("create_connection") or ClientConnection)
-        path = given.pop("path", None)
-        if path is not None:
-            given |= {"unix": True, "path": path}
+    def __init__(self, uri: UriSource, options: ConnectOptions) -> None:
+        check_names(options, list(ConnectOptions.__annotations__))
         self._uri = uri
-        absent = {name for name in ADDRESS if given.get(name) is None}
-        self._options: dict[str, Any] = {name: value for name, value in given.items() if name not in absent}
-        self.where = _place(uri)
-        self.close_timeout: float | None = given["close_timeout"]
-        _check_proxy(given.get("proxy"))
-        # Not entered: the call checks the options.
-        self.connector()
+        self._options: dict[str, Any] = {**DEFAULTS, **options}
+        self.close_timeout: float | None = self._options["close_timeout"]
+        self.open_timeout: float | None = self._options.get("open_timeout", OPEN_TIMEOUT)
+        self.where = "?" if callable(uri) else place_of(uri)
+        headers = self._options.pop("additional_headers", None)
+        # Read here, since an iterator can be read only once.
+        known = None if callable(headers) else headers_from(headers)
+        self._headers = headers if callable(headers) else known
+        self._dial(UNKNOWN if callable(uri) else uri, known)
 
-    def connector(self) -> connect:
-        """Return what opens one connection."""
-        options: Any = self._options
-        return connect(self._uri, **options)
+    @property
+    def pool_timeouts(self) -> Mapping[str, float]:
+        """What a pool needs so that it does not cut short the driver's own timeouts."""
+        opening = inf if self.open_timeout is None else self.open_timeout
+        closing = TERMINATE_TIMEOUT if self.close_timeout is None else self.close_timeout + 2 * MARGIN
+        return {
+            # So `on_open` has as much time as it has by default.
+            "init_timeout": max(INIT_TIMEOUT, opening + INIT_TIMEOUT - OPEN_TIMEOUT),
+            "terminate_timeout": max(TERMINATE_TIMEOUT, closing),
+        }
+
+    async def dial(self) -> Dial:
+        """Return what opens one connection, to where the URI leads now.
+
+        Raises:
+            ValueError, TypeError: a function has returned what is not allowed.
+            Exception: what a function of the user's has raised.
+        """
+        dial = self._dial(await _asked(self._uri), headers_from(await _asked(self._headers)))
+        self.where = dial.where
+        return dial
+
+    def _dial(self, uri: str, headers: Headers | None) -> Dial:
+        where = place_of(uri)
+        given = {**self._options, "additional_headers": headers}
+        check_options(given, is_secure=where.startswith("wss:"))
+        # Not entered: the call checks what is left.
+        return Dial(where, connect(uri, **_for_driver(given)), self.close_timeout)
 
 
-def _check_names(options: ConnectOptions) -> None:
-    known = ConnectOptions.__annotations__
-    for name in options:
-        if name in NOT_OURS:
-            raise TypeError(f"{name}: {NOT_OURS[name]}")
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-            raise TypeError(f"a WebSocketWorker has no option {name!r}; {hint}")
+async def _asked(source: Any) -> Any:  # noqa: ANN401 - a value, or a function that returns it
+    """Return the value that is meant at present."""
+    value = source() if callable(source) else source
+    return await value if isawaitable(value) else value
 
 
-def _place(uri: str) -> str:
-    """Return the URI without what may be secret: user, password and query."""
-    try:
-        parsed = parse_uri(uri)
-    except InvalidURI as error:
-        raise ValueError(f"uri must be like ws://host:port/path or wss://host/path: {error.msg}") from None
-    return f"{'wss' if parsed.secure else 'ws'}://{parsed.host}:{parsed.port}{parsed.path}"
-
-
-def _check_proxy(proxy: object) -> None:
-    if isinstance(proxy, str):
-        try:
-            parse_proxy(proxy)
-        except InvalidProxy as error:
-            raise ValueError(f"proxy must be like http://host:port or socks5h://host:port: {error.msg}") from None
+def _for_driver(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options as `connect` takes them, again and again."""
+    options = {name: value for name, value in given.items() if not (name in UNSAID and value is None)}
+    options["create_connection"] = watched(given.get("create_connection") or ClientConnection)
+    options["logger"] = wire_log(given.get("logger"))
+    path = options.pop("path", None)
+    return options if path is None else {**options, "unix": True, "path": path}

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from nimblepool import PoolOptions, open_pool
 
-from ._asking import ask, encoded
-from ._check import check_count, check_positive, seconds
+from ._check import check_count, check_seconds
 from ._correlate import correlator_from
 from ._worker import WebSocketWorker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from websockets.typing import Data, DataLike
+    from ._correlate import Correlate
 
-    from nimblepool import Default
-
-    from ._asking import Checkout
-    from ._correlate import Correlate, Correlator
-
-CHECKOUT_TIMEOUT = 5.0
+CHECKOUT_TIMEOUT: Final = 5.0
 """What any pool has by default."""
-PER_LEASE = ("max_uses", "max_hold")
-"""What is said of leases means little where each request is one."""
+PER_LEASE: Final = ("max_uses", "max_hold", "on_death")
+"""What is said of leases means little where each request is one, and the requests themselves hear of a death."""
 
 
 def worker_from(source: object) -> WebSocketWorker:
@@ -44,7 +38,12 @@ def worker_from(source: object) -> WebSocketWorker:
 
 @final
 class Plan:
-    """How the pools are opened, and what is sent through them.
+    """How the pools are opened.
+
+    Args:
+        correlate: what users give.
+        options: of the pool of leased sockets.
+        shared: of the pool of shared sockets, where they differ.
 
     Raises:
         ValueError: an option has a value that is not allowed.
@@ -56,49 +55,26 @@ class Plan:
         correlate: Correlate | None,
         *,
         shared_size: int,
+        shared_min_size: int,
         max_in_flight: int,
         request_timeout: float,
         options: Mapping[str, Any],
+        shared: Mapping[str, Any],
     ) -> None:
         check_count("shared_size", shared_size)
+        check_count("shared_min_size", shared_min_size, least=0)
+        if shared_min_size > shared_size:
+            raise ValueError(f"shared_min_size must be at most shared_size ({shared_size}), not {shared_min_size}")
         check_count("max_in_flight", max_in_flight)
-        check_positive("request_timeout", request_timeout)
+        check_seconds("request_timeout", request_timeout)
         self.correlator = correlator_from(correlate)
         self.shared_size = shared_size
         self.max_in_flight = max_in_flight
-        self.asker = Asker(self.correlator, request_timeout)
+        self.request_timeout = request_timeout
         self.exclusive = _checked(options)
-        self.shared = _shared(self.exclusive, shared_size)
+        self.shared = _shared({**self.exclusive, **shared}, shared_min_size, shared_size)
         timeout = self.exclusive.get("checkout_timeout", CHECKOUT_TIMEOUT)
         self.checkout_timeout = inf if timeout is None else timeout
-
-
-@final
-class Asker:
-    """Checks a message, and sends it through one pool or another."""
-
-    def __init__(self, correlator: Correlator, request_timeout: float) -> None:
-        self._correlator = correlator
-        self._request_timeout = request_timeout
-
-    async def request(
-        self, checkout: Checkout, message: DataLike, *, timeout: float | Default | None, retry: bool
-    ) -> Data:
-        """See `WebSockets.request`."""
-        data, is_text = encoded(message)
-        key = self._correlator.request_id(message if isinstance(message, str) else data)
-        if key is None:
-            raise ValueError("correlate finds no id in this message, so that no reply can be matched to it: send() it")
-        limit = seconds(timeout, self._request_timeout)
-        reply = await ask(checkout, key, data, is_text=is_text, seconds=limit, retry=retry)
-        assert reply is not None, "bug: a request without a reply has ended well"
-        return reply
-
-    async def send(self, checkout: Checkout, message: DataLike, *, timeout: float | Default | None) -> None:
-        """See `WebSockets.send`."""
-        data, is_text = encoded(message)
-        limit = seconds(timeout, self._request_timeout)
-        await ask(checkout, None, data, is_text=is_text, seconds=limit, retry=True)
 
 
 def _checked(options: Mapping[str, Any]) -> PoolOptions:
@@ -108,14 +84,11 @@ def _checked(options: Mapping[str, Any]) -> PoolOptions:
         options = {**options, "observers": tuple(observers)}
     checked = cast("PoolOptions", dict(options))
     # Not entered: the call checks the options.
-    open_pool(_UNUSED, **checked)
+    open_pool(WebSocketWorker("ws://localhost"), **checked)
     return checked
 
 
-_UNUSED = WebSocketWorker("ws://localhost")
-
-
-def _shared(options: PoolOptions, shared_size: int) -> PoolOptions:
+def _shared(options: Mapping[str, Any], min_size: int, max_size: int) -> PoolOptions:
     general = {name: value for name, value in options.items() if name not in PER_LEASE}
     name = f"{options.get('name', 'pool')} (shared)"
-    return cast("PoolOptions", {**general, "name": name, "min_size": 0, "max_size": shared_size})
+    return cast("PoolOptions", {**general, "name": name, "min_size": min_size, "max_size": max_size})

@@ -48,6 +48,9 @@ class SharedWorker(PoolWorker[SharedSocket]):
         socket.serve(exchange.run)
         return SharedSocket(socket, exchange)
 
+    async def stop(self) -> None:
+        await self._worker.stop()
+
     async def terminate(self, resource: SharedSocket, reason: Reason) -> None:
         self._hub.socket_closed()
         await resource.socket.close()

@@ -11,6 +11,7 @@ from ._errors import SlowSubscriber
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from websockets.typing import Data
 
@@ -29,8 +30,10 @@ class Subscription:
             before the next one was open is missing here.
 
     Invariants:
-        len(_items) <= _buffer
-        _ended is not None once nothing more comes in; it is raised when _items is empty
+        len(_items) <= _buffer, but for what a lost socket had brought while its reader waited for room
+        _ended is not None once nothing more comes in; it is raised, as it was then, when _items is empty and somebody
+            reads
+        _arrived and _room are replaced only when they are set: nobody waits for an old one
     """
 
     def __init__(self, match: Callable[[Data], object] | None, buffer: int, overflow: Overflow) -> None:
@@ -40,7 +43,9 @@ class Subscription:
         self._items: deque[Data] = deque()
         self._arrived = trio.Event()
         self._room = trio.Event()
-        self._ended: Exception | None = None
+        self._is_read = False
+        self._ended: BaseException | None = None
+        self._traceback: TracebackType | None = None
         self.dropped = 0
         self.losses = 0
 
@@ -54,14 +59,18 @@ class Subscription:
             SlowSubscriber: the buffer was full once, and ``overflow`` is ``"close"``.
             nimblepool.PoolClosed: the pool is closed.
             StopAsyncIteration: the subscription's block has ended.
+            trio.BusyResourceError: another task is reading.
+            BaseException: what ``match`` raised.
         """
-        await trio.lowlevel.checkpoint()
-        while not self._items:
-            if self._ended is not None:
-                raise self._ended
-            self._arrived = trio.Event()
-            await self._arrived.wait()
-        message = self._items.popleft()
+        if self._is_read:
+            raise trio.BusyResourceError("another task is reading this subscription: each needs one of its own")
+        self._is_read = True
+        try:
+            await trio.lowlevel.checkpoint()
+            await self._wait_for_message()
+            message = self._items.popleft()
+        finally:
+            self._is_read = False
         self._room.set()
         return message
 
@@ -76,24 +85,45 @@ class Subscription:
         """Tell whether the message is for this subscriber."""
         return self._ended is None and (self._match is None or bool(self._match(message)))
 
-    async def put(self, message: Data) -> None:
-        """Take a message; waits for room only if ``overflow`` is ``"wait"``."""
+    async def put(self, message: Data, over: trio.Event) -> None:
+        """Take a message; waits for room only if ``overflow`` is ``"wait"``, and only until ``over`` is set."""
         while len(self._items) >= self._buffer and self._ended is None:
             if self._overflow != "wait":
                 self._overflowed()
                 break
-            self._room = trio.Event()
-            await self._room.wait()
+            if over.is_set():
+                # To wait would hold back nobody any more, and what was read from the socket would be lost.
+                break
+            await self._wait_for_room()
         if self._ended is None:
             self._items.append(message)
             self._arrived.set()
 
-    def end(self, error: Exception) -> None:
+    def nudge(self) -> None:
+        """Let who waits for room look again."""
+        self._room.set()
+
+    def end(self, error: BaseException) -> None:
         """Take nothing more; what is buffered can still be read."""
         if self._ended is None:
             self._ended = error
+            self._traceback = error.__traceback__
         self._arrived.set()
         self._room.set()
+
+    async def _wait_for_message(self) -> None:
+        while not self._items:
+            if self._ended is not None:
+                # It may be read again and again: without this the traceback would grow each time.
+                raise self._ended.with_traceback(self._traceback)
+            if self._arrived.is_set():
+                self._arrived = trio.Event()
+            await self._arrived.wait()
+
+    async def _wait_for_room(self) -> None:
+        if self._room.is_set():
+            self._room = trio.Event()
+        await self._room.wait()
 
     def _overflowed(self) -> None:
         self.dropped += 1

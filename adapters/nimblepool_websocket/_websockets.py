@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import trio
 
 from nimblepool import DEFAULT, CheckoutTimeout, Default, Pool, PoolOptions, PoolStats, open_pool
 
+from ._asking import Asker
 from ._check import check_callable, check_count, seconds
+from ._closing import closing_together
 from ._hub import Hub
+from ._keeping import KeptOpen
 from ._leased import LeasedSocket
 from ._plan import Plan, worker_from
 from ._shared_worker import SharedWorker
@@ -36,14 +39,17 @@ class WebSockets:
     """The sockets to one server; made by `open_websockets`.
 
     `connection` leases a socket to one client. `request`, `send` and `subscribe` share a few sockets of their own, by
-    default one. Both kinds are opened when they are first needed.
+    default one. Both kinds are opened when they are first needed, unless ``min_size`` or ``shared_min_size`` says
+    otherwise.
     """
 
     def __init__(self, exclusive: Pool[Socket], shared: Pool[SharedSocket], hub: Hub, plan: Plan) -> None:
         self._exclusive = exclusive
         self._shared = shared
         self._hub = hub
-        self._plan = plan
+        self._asker = Asker(plan.correlator, plan.request_timeout)
+        self._kept_open = KeptOpen(shared, plan.shared_size)
+        self._checkout_timeout = plan.checkout_timeout
 
     @property
     def pool(self) -> Pool[Socket]:
@@ -77,7 +83,12 @@ class WebSockets:
         return LeasedSocket(self._exclusive.checkout(timeout=timeout))
 
     async def request(
-        self, message: DataLike, *, timeout: float | Default | None = DEFAULT, retry: bool = True
+        self,
+        message: DataLike,
+        *,
+        timeout: float | Default | None = DEFAULT,
+        retry: bool = True,
+        text: bool | None = None,
     ) -> Data:
         """Send ``message`` over a shared socket, and return the reply that ``correlate`` finds.
 
@@ -85,31 +96,42 @@ class WebSockets:
         dropped when it comes.
 
         Args:
-            message: what is sent: ``str`` as text, bytes as binary.
+            message: what is sent; ``correlate`` gets it as it is, but all kinds of bytes as ``bytes``.
             timeout: seconds for all of it, queueing, opening and the reply; ``None`` for no limit; by default
                 ``request_timeout``.
             retry: whether a request that had not been sent when its socket was lost is sent on another. One that had
                 been sent is never sent again.
+            text: whether it goes as text (bytes in UTF-8, such as a JSON library makes) or as binary; by default
+                ``str`` as text, and bytes as binary.
 
         Raises:
-            RequestLost: the socket was lost first; ``was_sent`` says whether the server may have acted on it.
+            RequestLost: the socket was lost first, or the pool closed and ``close_grace`` is over; ``was_sent`` says
+                whether the server may have acted on it.
             RequestTimeout: the reply did not come in time; ``was_sent`` likewise.
             nimblepool.CheckoutTimeout: no socket had room in time; nothing was sent.
             nimblepool.PoolUnavailable: none could be opened; nothing was sent.
-            ValueError: ``message`` has no id, or one that is in flight already.
+            ValueError: ``message`` has no id, or one that is in flight already, or is to go as text and is not UTF-8.
             TypeError: there is no ``correlate``, or ``message`` is neither text nor bytes.
         """
-        return await self._plan.asker.request(self._checkout, message, timeout=timeout, retry=retry)
+        return await self._asker.request(self._checkout, message, timeout=timeout, retry=retry, text=text)
 
-    async def send(self, message: DataLike, *, timeout: float | Default | None = DEFAULT) -> None:
+    async def send(
+        self, message: DataLike, *, timeout: float | Default | None = DEFAULT, text: bool | None = None
+    ) -> None:
         """Send ``message`` over a shared socket, and return when it was handed to the network.
+
+        Args:
+            message: what is sent.
+            timeout: as for `request`.
+            text: as for `request`.
 
         Raises:
             RequestLost: the socket was lost while it was sent.
+            ValueError: ``message`` is to go as text, and is not UTF-8.
             RequestTimeout: it could not be sent in time.
             nimblepool.PoolError: as `request`.
         """
-        await self._plan.asker.send(self._checkout, message, timeout=timeout)
+        await self._asker.send(self._checkout, message, timeout=timeout, text=text)
 
     @asynccontextmanager
     async def subscribe(
@@ -122,7 +144,7 @@ class WebSockets:
     ) -> AsyncGenerator[Subscription]:
         """Read what comes on the shared sockets unasked: ``async with sockets.subscribe() as messages``.
 
-        During the block the shared sockets are kept open, and opened again when they are lost. To have the server send
+        During the block all shared sockets are kept open, and opened again when they are lost. To have the server send
         anything again after that, subscribe there in the worker's ``on_open``.
 
         Args:
@@ -130,7 +152,8 @@ class WebSockets:
             buffer: how many messages may wait to be read.
             overflow: when one more comes: ``"drop_oldest"``; ``"close"`` ends the subscription with `SlowSubscriber`;
                 ``"wait"`` reads no more from the socket, so that the server feels it. Then replies on that socket wait
-                as well, and so do pongs: a wait of more than ``ping_timeout`` costs the socket.
+                as well, and so do pongs: a wait of more than ``ping_timeout`` costs the socket. Once a socket is lost,
+                nothing waits: what had been read from it may be more than ``buffer``.
             timeout: seconds to wait until a socket is open; by default ``checkout_timeout``.
 
         Raises:
@@ -143,15 +166,15 @@ class WebSockets:
         if overflow not in OVERFLOWS:
             raise ValueError(f"overflow must be {' or '.join(map(repr, OVERFLOWS))}, not {overflow!r}")
         subscription = Subscription(match, buffer, overflow)
-        limit = seconds(timeout, self._plan.checkout_timeout)
+        limit = seconds(timeout, self._checkout_timeout)
         self._hub.join(subscription)
-        self._keep_open()
+        self._kept_open.begin()
         try:
             await self._wait_open(limit)
             yield subscription
         finally:
             self._hub.leave(subscription)
-            self._keep_open()
+            self._kept_open.end()
 
     def __repr__(self) -> str:
         return f"<WebSockets: {self._exclusive!r}, {self._shared!r}>"
@@ -165,11 +188,6 @@ class WebSockets:
         if scope.cancelled_caught:
             raise CheckoutTimeout(f"pool {self._shared.name!r}: no socket was open within {limit:g} s")
 
-    def _keep_open(self) -> None:
-        """Keep the shared sockets open as long as there are subscribers, and no longer."""
-        if self._shared.stats.status in {"open", "paused"}:
-            self._shared.resize(min_size=0 if self._hub.is_empty else self._plan.shared_size)
-
 
 def open_websockets(
     source: str | WebSocketWorker,
@@ -177,6 +195,7 @@ def open_websockets(
     correlate: Correlate | None = None,
     shared: str | WebSocketWorker | None = None,
     shared_size: int = 1,
+    shared_min_size: int = 0,
     max_in_flight: int = 1000,
     request_timeout: float = 30.0,
     **options: Unpack[PoolOptions],
@@ -198,10 +217,12 @@ def open_websockets(
         shared: another URI or worker for the shared sockets, where they need another ``on_open`` or other options.
         shared_size: at most so many shared sockets; the next is opened when ``max_in_flight`` is reached on all. With
             more than one, each that is open gets its own copy of what the server sends to everybody.
+        shared_min_size: so many shared sockets are kept open without being asked for.
         max_in_flight: requests at a time on one shared socket; more than that wait for one to end.
         request_timeout: seconds that `WebSockets.request` and `WebSockets.send` may take.
-        **options: those of `nimblepool.open_pool`, for both pools; ``min_size`` and ``max_size`` are for the sockets
-            that are leased.
+        **options: those of `nimblepool.open_pool`, for both pools; but ``min_size``, ``max_size``, ``max_uses``,
+            ``max_hold`` and ``on_death`` are only for the sockets that are leased. Without ``init_timeout`` and
+            ``terminate_timeout`` these follow the worker's ``open_timeout`` and ``close_timeout``.
 
     Raises:
         ValueError: the URI or an option has a value that is not allowed.
@@ -212,19 +233,27 @@ def open_websockets(
     plan = Plan(
         correlate,
         shared_size=shared_size,
+        shared_min_size=shared_min_size,
         max_in_flight=max_in_flight,
         request_timeout=request_timeout,
         options=worker.pool_options(options),
+        shared=_timeouts_of(sharing, options),
     )
-    return _open(worker, sharing, plan)
+    return _opened(worker, sharing, plan)
+
+
+def _timeouts_of(worker: WebSocketWorker, options: PoolOptions) -> dict[str, Any]:
+    """Return the pool's timeouts that the worker needs and the user has not named."""
+    return {name: value for name, value in worker.pool_options({}).items() if name not in options}
 
 
 @asynccontextmanager
-async def _open(worker: WebSocketWorker, shared: WebSocketWorker, plan: Plan) -> AsyncGenerator[WebSockets]:
+async def _opened(worker: WebSocketWorker, shared: WebSocketWorker, plan: Plan) -> AsyncGenerator[WebSockets]:
     hub = Hub()
     sharing = SharedWorker(shared, plan.correlator, hub, plan.max_in_flight)
-    async with open_pool(worker, **plan.exclusive) as exclusive, open_pool(sharing, **plan.shared) as pool:
-        try:
-            yield WebSockets(exclusive, pool, hub, plan)
-        finally:
-            hub.close()
+    async with (
+        open_pool(worker, **plan.exclusive) as exclusive,
+        open_pool(sharing, **plan.shared) as pool,
+        closing_together(exclusive, pool, first=hub.close),
+    ):
+        yield WebSockets(exclusive, pool, hub, plan)

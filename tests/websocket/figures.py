@@ -26,4 +26,4 @@ def tasks() -> set[str]:
         task = pending.pop()
         names.add(task.name)
         pending += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
-    return {name for name in names if name.startswith(("socket to", "websockets."))}
+    return {name for name in names if name.startswith(("socket to", "websockets.", "nimblepool_websocket."))}

@@ -1,14 +1,26 @@
 import json
 import random
+import socket
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 from websockets.frames import Opcode
 
+from nimblepool import LeaseExpired
 from nimblepool.testing import check_balance, sweep
-from nimblepool_websocket import JSONRPC, WebSockets, WebSocketWorker, open_websockets
+from nimblepool_websocket import (
+    JSONRPC,
+    LeasedSocket,
+    Socket,
+    SocketClosed,
+    WebSockets,
+    WebSocketWorker,
+    open_websockets,
+)
 from tests.websocket.figures import tasks
 from tests.websocket.peer import PATIENCE, Peer, serving, until
 
@@ -90,6 +102,97 @@ async def test_cancelled_while_the_pool_opens_and_closes_it_leaves_nothing_behin
 
     with trio.fail_after(PATIENCE):
         assert await sweep(scenario, after) >= 6
+
+
+LONG = 1_000_000
+"""Bytes; more than the small buffers of `shrink` hold."""
+
+
+def shrink(ws: LeasedSocket) -> None:
+    """Let the kernel take little at a time, so that a long send has many checkpoints."""
+    cast("trio.SocketStream", ws.raw.stream).setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 200_000)
+
+
+async def resynced(sockets: WebSockets, _: JSONRPC) -> None:
+    async with sockets.connection() as ws:
+        await ws.send(json.dumps({"method": "tell", "params": 3}))
+        await ws.recv()
+    async with sockets.connection() as ws:
+        await ws.send("mine")
+        assert await ws.recv() == "mine"
+
+
+async def full(sockets: WebSockets, _: JSONRPC) -> None:
+    async with sockets.connection() as ws:
+        await ws.send(json.dumps({"method": "tell", "params": 40}))
+        await until(lambda: ws.raw.recv_messages.paused)
+        await ws.aclose()
+
+
+@pytest.mark.parametrize(("use", "least"), [(resynced, 6), (full, 8)])
+async def test_cancelled_in_hooks_and_in_closing_it_leaves_nothing_behind(uri: str, use: Use, least: int) -> None:
+    async def on_open(ws: Socket) -> None:
+        await ws.send("hello")
+        assert await ws.recv() == "hello"
+
+    async def resync(ws: Socket) -> None:
+        await ws.send("all clear")
+        while await ws.recv() != "all clear":
+            pass
+
+    rpc = JSONRPC()
+    worker = WebSocketWorker(uri, on_open=on_open, resync=resync, resync_when="always", close_timeout=0.05)
+    async with open_websockets(worker, correlate=rpc, max_size=2) as sockets:
+        with trio.fail_after(2 * PATIENCE):
+            assert await sweep(lambda: use(sockets, rpc), lambda: check(sockets, rpc)) >= least
+    assert tasks() == set()
+
+
+class Whole:
+    """A server that reads slowly, and notes what whole messages it gets."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+
+    async def read(self, peer: Peer) -> None:
+        while (frame := await peer.receive()) is not None:
+            if frame.opcode is Opcode.CLOSE:
+                await peer.frame(Opcode.CLOSE, bytes(frame.data))
+                return
+            self.messages.append(bytes(frame.data))
+            await trio.lowlevel.checkpoint()
+
+
+async def test_a_long_send_cancelled_at_every_checkpoint_spoils_no_other_message() -> None:
+    server_side = Whole()
+    sent: list[bytes] = []
+
+    async def second(ws: LeasedSocket) -> None:
+        with trio.CancelScope(shield=True):
+            try:
+                await ws.send(b"b" * 10)
+                sent.append(b"b" * 10)
+            except (SocketClosed, LeaseExpired):
+                pass
+
+    async def scenario() -> None:
+        async with sockets.connection() as ws, trio.open_nursery() as nursery:
+            shrink(ws)
+            nursery.start_soon(second, ws)
+            await ws.send(b"a" * LONG)
+
+    async def after() -> None:
+        async with sockets.connection() as ws:
+            await ws.send(b"check")
+        await until(lambda: server_side.messages and server_side.messages[-1] == b"check")
+
+    async with serving(server_side.read) as server:
+        worker = WebSocketWorker(server.uri, compression=None, close_timeout=0.05)
+        async with open_websockets(worker, max_size=1) as sockets:
+            with trio.fail_after(3 * PATIENCE):
+                assert await sweep(scenario, after) >= 8
+    assert set(server_side.messages) <= {b"a" * LONG, b"b" * 10, b"check"}
+    assert server_side.messages.count(b"b" * 10) >= len(sent)
 
 
 async def test_four_of_five_requests_are_cancelled_and_the_others_get_their_own_replies(uri: str) -> None:

@@ -26,6 +26,13 @@ def test_members_and_version_are_the_users() -> None:
     assert rpc.request_id(rpc.notification("gone")) is None
 
 
+@pytest.mark.parametrize("name", ["id", "jsonrpc"])
+def test_what_a_request_says_by_itself_cannot_be_said_otherwise(name: str) -> None:
+    for make in (JSONRPC().call, JSONRPC(version=None).notification):
+        with pytest.raises(TypeError, match=f"'{name}' is not yours to choose"):
+            make("m", **{name: "abc"})
+
+
 @pytest.mark.parametrize(
     ("message", "request_id", "reply_id"),
     [
@@ -40,6 +47,7 @@ def test_members_and_version_are_the_users() -> None:
         ([], None, None),
         (3, None, None),
         ({"id": {}, "method": "m"}, None, None),
+        ({"id": True, "result": 0}, None, None),
     ],
 )
 @pytest.mark.parametrize("binary", [True, False])

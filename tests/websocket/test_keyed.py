@@ -1,7 +1,9 @@
+import logging
 from typing import Any
 
 import pytest
 
+from nimblepool import PoolUnavailable
 from nimblepool_websocket import JSONRPC, WebSocketWorker, open_keyed_websockets
 from tests.websocket.figures import tasks
 from tests.websocket.peer import until
@@ -23,6 +25,38 @@ async def test_each_uri_has_sockets_of_its_own(uri: str) -> None:
         assert sockets.stats[uri].opened == 1
         assert sockets.shared_stats[uri].opened == 1
     assert tasks() == set()
+
+
+async def test_secrets_in_a_uri_are_in_no_error_no_log_and_no_figure(caplog: pytest.LogCaptureFixture) -> None:
+    secret = "hunter2"
+    uri = f"ws://me:{secret}@127.0.0.1:1/p?token={secret}"
+    caplog.set_level(logging.DEBUG)
+    async with open_keyed_websockets(correlate=JSONRPC(), min_size=1) as sockets:
+        shown = []
+        with pytest.raises(PoolUnavailable) as caught:
+            async with sockets.connection(uri):
+                pass
+        shown.append(caught.value)
+        with pytest.raises(PoolUnavailable) as caught:
+            await sockets.request(uri, JSONRPC().call("x"))
+        shown.append(caught.value)
+        for error in shown:
+            assert "ws://127.0.0.1:1/p" in str(error)
+            assert secret not in str(error) + repr(error)
+        assert set(sockets.stats) == set(sockets.shared_stats) == {uri}
+        for stats in (sockets.stats, sockets.shared_stats):
+            assert secret not in "".join(f"{key}{key!r}{stats[key]}" for key in stats)
+            assert stats[uri].open_failures >= 1
+    assert caplog.text
+    assert secret not in caplog.text
+
+
+async def test_a_key_may_be_a_name_of_the_users_own(uri: str) -> None:
+    async with open_keyed_websockets(lambda _: WebSocketWorker(uri)) as sockets:
+        async with sockets.connection("prices"), sockets.connection("pass word"):
+            pass
+        assert [str(key) for key in sockets.stats] == ["prices", "not a URI"]
+        assert sockets.stats["prices"].opened == 1
 
 
 async def test_max_total_holds_over_all_uris(uri: str) -> None:

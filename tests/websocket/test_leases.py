@@ -6,11 +6,10 @@ import trio
 import trio.lowlevel
 from websockets.exceptions import ConcurrencyError, ConnectionClosed
 from websockets.frames import Opcode
-from websockets.trio.client import ClientConnection
 
 from nimblepool import LeaseExpired, PoolError, open_pool
 from nimblepool.testing import check_balance, check_worker
-from nimblepool_websocket import LeasedSocket, SendInterrupted, SocketClosed, WebSocketWorker, open_websockets
+from nimblepool_websocket import LeasedSocket, SendInterrupted, Socket, SocketClosed, WebSocketWorker, open_websockets
 from tests.websocket.figures import tasks
 from tests.websocket.peer import PATIENCE, Listener, Peer, say_nothing, serving, until
 
@@ -18,7 +17,7 @@ TELL = '{{"method": "tell", "params": {}, "id": 0}}'
 MANY = 40
 
 
-async def nothing(_: ClientConnection) -> None:
+async def nothing(_: Socket) -> None:
     """Find the socket clean."""
 
 
@@ -209,12 +208,12 @@ async def test_a_greeting_is_for_the_first_client(uri: str) -> None:
 
 @pytest.mark.parametrize("clean", [True, False])
 async def test_resync_decides_whether_an_unclean_socket_is_kept(uri: str, clean: bool) -> None:
-    async def resync(ws: ClientConnection) -> None:
+    async def resync(ws: Socket) -> None:
         await ws.send("all clear")
         while clean and await ws.recv() != "all clear":
             pass
         if not clean:
-            await until(lambda: ws.recv_messages.recv_frames.statistics().current_buffer_used)
+            await until(lambda: ws.raw.recv_messages.recv_frames.statistics().current_buffer_used)
 
     async with open_websockets(WebSocketWorker(uri, resync=resync)) as sockets:
         async with sockets.connection() as ws:
@@ -230,7 +229,7 @@ async def test_resync_decides_whether_an_unclean_socket_is_kept(uri: str, clean:
 
 @pytest.mark.parametrize("resync", [True, False])
 async def test_a_body_that_fails_costs_the_socket_unless_it_can_be_cleaned(uri: str, resync: bool) -> None:
-    async def clean(ws: ClientConnection) -> None:
+    async def clean(ws: Socket) -> None:
         await ws.send("all clear")
         while await ws.recv() != "all clear":
             pass

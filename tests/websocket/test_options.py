@@ -2,21 +2,33 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from math import inf
+from typing import Any, cast
 
 import pytest
 import trio
 import trustme
 
 from nimblepool import PoolUnavailable
-from nimblepool_websocket import SocketClosed, WebSocketWorker, open_keyed_websockets, open_websockets
+from nimblepool_websocket import ConnectOptions, SocketClosed, WebSocketWorker, open_keyed_websockets, open_websockets
+from nimblepool_websocket._options import Dialler
 from tests.websocket.echo import Echo
 from tests.websocket.peer import Peer, serving
 
 SECRET = "hunter2"
 
 
-@pytest.mark.parametrize("uri", ["http://host", "host", f"ws://me:{SECRET}@", f"nonsense://me:{SECRET}@host"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host",
+        "host",
+        f"ws://me:{SECRET}@",
+        "ws://host:70000",
+        f"ws://me:{SECRET}/x@host",
+        f"nonsense://me:{SECRET}@host",
+    ],
+)
 def test_a_uri_that_is_none_is_refused_and_not_quoted(uri: str) -> None:
     with pytest.raises(ValueError, match="uri must be like ws://") as caught:
         WebSocketWorker(uri)
@@ -53,17 +65,58 @@ async def test_a_bad_proxy_in_the_environment_is_not_quoted(monkeypatch: pytest.
         ({"ping_intervall": 3}, TypeError, "did you mean 'ping_interval'"),
         ({"nonsense": 3}, TypeError, "there are ssl, "),
         ({"stream": None}, TypeError, "a pool makes many"),
-        ({"process_exception": None}, TypeError, "on_open_failure"),
+        ({"process_exception": None}, TypeError, "process_exception must be a function"),
+        ({"resync_when": "always"}, ValueError, "needs a resync"),
+        ({"resync_when": "never"}, ValueError, "must be 'unclean' or 'always'"),
         ({"reconnect_delays": None}, TypeError, "backoff"),
         ({"compression": "zip"}, ValueError, "compression"),
         ({"ssl": ssl.create_default_context()}, ValueError, "ws://"),
+        ({"server_hostname": "x"}, ValueError, "use wss://"),
+        ({"ssl": 5}, TypeError, "ssl must be an ssl.SSLContext"),
+        ({"origin": 5}, TypeError, "origin must be a str"),
+        ({"extensions": 5}, TypeError, "extensions must be a list"),
+        ({"extensions": [5]}, TypeError, "each of extensions"),
+        ({"subprotocols": [5]}, TypeError, "each of subprotocols"),
+        ({"additional_headers": 5}, TypeError, "additional_headers must be a mapping"),
+        ({"additional_headers": "x"}, TypeError, "additional_headers must be a mapping"),
+        ({"additional_headers": {"X": 5}}, TypeError, "additional_headers must be a mapping"),
+        ({"additional_headers": [("X", "1", "2")]}, TypeError, "additional_headers must be a mapping"),
+        ({"user_agent_header": 5}, TypeError, "user_agent_header must be a str"),
+        ({"proxy": 5}, TypeError, "proxy must be a str"),
+        ({"proxy": False}, TypeError, "proxy must be a str"),
+        ({"proxy_ssl": 4}, TypeError, "proxy_ssl must be an ssl.SSLContext"),
+        ({"proxy_server_hostname": "x", "proxy": None}, ValueError, "https://"),
+        ({"proxy_server_hostname": "x", "proxy": "http://host:1"}, ValueError, "https://"),
+        ({"open_timeout": "x"}, TypeError, "open_timeout must be a number"),
+        ({"open_timeout": 0}, ValueError, "open_timeout must be more than 0"),
+        ({"ping_interval": "x"}, TypeError, "ping_interval must be a number"),
+        ({"ping_interval": -1}, ValueError, "ping_interval must be more than 0"),
+        ({"ping_timeout": True}, TypeError, "ping_timeout must be a number"),
+        ({"close_timeout": -3}, ValueError, "close_timeout must be 0 or more"),
+        ({"close_timeout": "x"}, TypeError, "close_timeout must be a number"),
+        ({"max_size": "x"}, TypeError, "max_size must be a whole number"),
+        ({"max_size": 0}, ValueError, "max_size must be 1 or more"),
+        ({"max_size": (1, 2, 3)}, ValueError, "a tuple of two"),
+        ({"max_queue": -1}, ValueError, "max_queue must be 0 or more"),
+        ({"max_queue": (2, 8)}, ValueError, "low at most high"),
+        ({"logger": 4}, TypeError, "logger must be a logger"),
+        ({"create_connection": 5}, TypeError, "a subclass of ClientConnection"),
+        ({"create_connection": lambda: None}, TypeError, "a subclass of ClientConnection"),
+        ({"host": 5}, TypeError, "host must be a str"),
+        ({"port": "x"}, TypeError, "port must be a whole number"),
+        ({"port": 70_000}, ValueError, "port must be at most 65535"),
+        ({"path": 5}, TypeError, "path must be a path"),
+        ({"path": "/x", "host": "y"}, ValueError, "host does not go with path"),
+        ({"path": "/x", "proxy": "http://host:1"}, ValueError, "proxy does not go with path"),
+        ({"happy_eyeballs_delay": "x"}, TypeError, "happy_eyeballs_delay must be a number"),
+        ({"local_address": 3}, TypeError, "local_address must be a str"),
         ({"subprotocols": "chat"}, TypeError, "subprotocols"),
         ({"on_open": 3}, TypeError, "on_open must be an async function"),
         ({"resync": 3}, TypeError, "resync must be an async function"),
         ({"send_timeout": 0}, ValueError, "send_timeout must be more than 0"),
         ({"send_timeout": "1"}, TypeError, "send_timeout must be a number"),
     ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
 )
 def test_a_bad_option_of_a_worker_says_what_is_allowed(
     options: dict[str, Any], error: type[Exception], text: str
@@ -72,11 +125,44 @@ def test_a_bad_option_of_a_worker_says_what_is_allowed(
         WebSocketWorker("ws://host", **options)
 
 
+def test_none_and_zero_are_allowed_where_they_mean_something() -> None:
+    options: dict[str, Any] = dict.fromkeys(ConnectOptions.__annotations__)
+    WebSocketWorker("ws://host", **options)
+    WebSocketWorker("ws://host", close_timeout=0, happy_eyeballs_delay=0, max_queue=0)
+    WebSocketWorker("ws://host", path="/x", proxy=True)
+    WebSocketWorker("wss://host", proxy="https://proxy", proxy_server_hostname="x", server_hostname="y")
+
+
+async def test_one_address_after_the_other_is_tried_if_that_is_asked_for() -> None:
+    async def passed_on(options: ConnectOptions) -> dict[str, Any]:
+        return (await Dialler("ws://host", options).dial()).connector.open_tcp_stream_kwargs
+
+    assert await passed_on({"happy_eyeballs_delay": None}) == {"happy_eyeballs_delay": None}
+    assert await passed_on({"host": None, "port": None}) == {}
+
+
+@pytest.mark.parametrize("make", [dict, list, iter, lambda pairs: dict(pairs).items()])
+async def test_headers_may_be_whatever_holds_pairs_and_are_there_for_every_connection(
+    make: Callable[..., Any],
+) -> None:
+    dialler = Dialler("ws://host", {"additional_headers": make([("X-Trace", "7")])})
+    for _ in range(2):
+        assert dict(cast("Any", (await dialler.dial()).connector.additional_headers)) == {"x-trace": "7"}
+
+
+def test_a_secret_header_is_not_quoted() -> None:
+    with pytest.raises(TypeError) as caught:
+        WebSocketWorker("ws://host", additional_headers=cast("Any", [("Authorization", SECRET, "")]))
+    assert SECRET not in str(caught.value)
+
+
 @pytest.mark.parametrize("make", [lambda **o: open_websockets("ws://host", **o), open_keyed_websockets])
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
         ({"shared_size": 0}, ValueError, "shared_size must be 1 or more"),
+        ({"shared_min_size": -1}, ValueError, "shared_min_size must be 0 or more"),
+        ({"shared_min_size": 2}, ValueError, "shared_min_size must be at most shared_size"),
         ({"max_in_flight": 1.5}, TypeError, "max_in_flight must be a whole number"),
         ({"request_timeout": -1}, ValueError, "request_timeout must be more than 0"),
         ({"correlate": 3}, TypeError, "correlate must be a function"),
@@ -103,9 +189,27 @@ def test_a_source_is_a_uri_or_a_worker(source: str) -> None:
 def test_terminating_has_time_for_the_closing_handshake() -> None:
     assert WebSocketWorker("ws://host").pool_options({})["terminate_timeout"] == 5.0
     assert WebSocketWorker("ws://host", close_timeout=20).pool_options({})["terminate_timeout"] == 21.0
-    assert WebSocketWorker("ws://host", close_timeout=20).pool_options({"terminate_timeout": 3.0}) == {
-        "terminate_timeout": 3.0
-    }
+    given = WebSocketWorker("ws://host", close_timeout=20).pool_options({"terminate_timeout": 3.0})
+    assert given["terminate_timeout"] == 3.0
+
+
+def test_init_has_time_for_open_timeout_and_on_open() -> None:
+    for open_timeout, expected in ((10, 30.0), (60, 80.0), (None, inf)):
+        worker = WebSocketWorker("ws://host", open_timeout=open_timeout)
+        assert worker.pool_options({})["init_timeout"] == expected
+        assert worker.pool_options({"init_timeout": 3.0})["init_timeout"] == 3.0
+    assert WebSocketWorker("ws://host").pool_options({})["init_timeout"] == 30.0
+
+
+async def test_each_pool_has_the_timeouts_of_its_own_worker() -> None:
+    shared = WebSocketWorker("ws://host", close_timeout=7, open_timeout=40)
+    async with open_websockets("ws://host", shared=shared) as sockets:
+        settings = sockets.pool._engine.settings
+        assert (settings.terminate_timeout, settings.init_timeout) == (5.0, 30.0)
+        settings = sockets.shared_pool._engine.settings
+        assert (settings.terminate_timeout, settings.init_timeout) == (8.0, 60.0)
+    async with open_websockets("ws://host", shared=shared, terminate_timeout=3.0) as sockets:
+        assert sockets.shared_pool._engine.settings.terminate_timeout == 3.0
 
 
 async def test_the_driver_gets_its_options(echo: Echo) -> None:

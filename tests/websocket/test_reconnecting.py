@@ -2,11 +2,18 @@ from typing import Any
 
 import pytest
 import trio
-from websockets.trio.client import ClientConnection
 
 from nimblepool import Backoff, CircuitBreaker, PoolUnavailable
 from nimblepool.testing import check_balance
-from nimblepool_websocket import JSONRPC, RequestLost, SocketClosed, WebSockets, WebSocketWorker, open_websockets
+from nimblepool_websocket import (
+    JSONRPC,
+    RequestLost,
+    Socket,
+    SocketClosed,
+    WebSockets,
+    WebSocketWorker,
+    open_websockets,
+)
 from tests.websocket.echo import Echo
 from tests.websocket.figures import tasks
 from tests.websocket.peer import PATIENCE, until
@@ -14,7 +21,7 @@ from tests.websocket.peer import PATIENCE, until
 QUICK = Backoff(base=0.01, cap=0.05)
 
 
-async def hang(_: ClientConnection) -> None:
+async def hang(_: Socket) -> None:
     await trio.sleep_forever()
 
 
@@ -22,7 +29,7 @@ async def test_on_open_runs_on_every_socket_before_it_is_lent_and_after_a_reconn
     rpc = JSONRPC()
     logins: list[Any] = []
 
-    async def login(ws: ClientConnection) -> None:
+    async def login(ws: Socket) -> None:
         await ws.send("let me in")
         logins.append(await ws.recv())
 
@@ -46,7 +53,7 @@ async def test_on_open_runs_on_every_socket_before_it_is_lent_and_after_a_reconn
 
 @pytest.mark.parametrize("failure", [RuntimeError("mine"), SocketClosed(None, None)])
 async def test_an_on_open_that_fails_counts_as_a_failure_to_open(uri: str, failure: Exception) -> None:
-    async def refuse(ws: ClientConnection) -> None:
+    async def refuse(ws: Socket) -> None:
         raise failure
 
     async with open_websockets(WebSocketWorker(uri, on_open=refuse)) as sockets:

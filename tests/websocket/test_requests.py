@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import Close, Frame, Opcode
 from websockets.typing import Data
 
-from nimblepool import DEFAULT, CheckoutTimeout, PoolUnavailable
+from nimblepool import DEFAULT, CheckoutTimeout, LeaseRevoked, PoolUnavailable
 from nimblepool.testing import check_balance, check_worker
 from nimblepool_websocket import (
     JSONRPC,
@@ -156,6 +156,7 @@ async def test_an_id_that_is_in_use_is_refused(uri: str) -> None:
         held = '{"id": 5, "method": "hold"}'
         nursery.start_soon(sockets.request, held)
         await until(lambda: in_flight(sockets))
+        await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(ValueError, match="id 5 is in flight"):
             await sockets.request(held)
         await sockets.request('{"id": 6, "method": "release"}')
@@ -411,5 +412,9 @@ async def test_requests_that_outlast_the_grace_are_revoked(uri: str) -> None:
     async with trio.open_nursery() as nursery, open_websockets(uri, correlate=rpc, close_grace=0.05) as sockets:
         nursery.start_soon(ask, sockets)
         await until(lambda: in_flight(sockets))
-    assert [type(error).__name__ for error in errors] == ["LeaseRevoked"]
+    (error,) = errors
+    assert isinstance(error, RequestLost)
+    assert error.was_sent
+    assert isinstance(error.__cause__, LeaseRevoked)
+    assert str(error.__cause__) in str(error)
     assert tasks() == set()

@@ -3,13 +3,22 @@ from typing import Any
 
 import pytest
 import trio
-from websockets.trio.client import ClientConnection
+import trio.testing
 from websockets.typing import Data
 
 from nimblepool import CheckoutTimeout, PoolClosed, PoolUnavailable
-from nimblepool_websocket import JSONRPC, SlowSubscriber, Subscription, WebSockets, WebSocketWorker, open_websockets
+from nimblepool_websocket import (
+    JSONRPC,
+    RequestLost,
+    SlowSubscriber,
+    Socket,
+    Subscription,
+    WebSockets,
+    WebSocketWorker,
+    open_websockets,
+)
 from tests.websocket.echo import Echo
-from tests.websocket.peer import until
+from tests.websocket.peer import PATIENCE, Peer, serving, until
 
 
 def number(message: Data) -> int:
@@ -73,6 +82,67 @@ async def test_a_full_buffer_can_make_the_server_wait(uri: str) -> None:
             assert messages.dropped == 0
 
 
+async def test_two_sockets_that_wait_for_room_both_go_on() -> None:
+    async def tell(peer: Peer) -> None:
+        for n in range(5):
+            await peer.text(json.dumps({"params": n}))
+        await peer.until_closed()
+
+    async with serving(tell) as server, open_websockets(server.uri, shared_size=2) as sockets:
+        async with sockets.subscribe(buffer=1, overflow="wait") as messages:
+            await sockets.shared_pool.wait_ready(2)
+            await until(lambda: messages.waiting)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            with trio.fail_after(PATIENCE):
+                assert sorted([number(await anext(messages)) for _ in range(10)]) == sorted([*range(5)] * 2)
+        assert messages.dropped == 0
+
+
+async def test_a_second_reader_is_refused(uri: str) -> None:
+    async with open_websockets(uri) as sockets, sockets.subscribe() as messages:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(anext, messages)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(trio.BusyResourceError, match="another task"):
+                await anext(messages)
+            await sockets.send("plain")
+        await sockets.send("next")
+        assert await anext(messages) == "next"
+
+
+async def test_the_error_at_the_end_is_the_same_however_often_one_reads(uri: str) -> None:
+    lengths = set()
+    async with open_websockets(uri) as sockets, sockets.subscribe(buffer=1, overflow="close") as messages:
+        for text in ("1", "2"):
+            await sockets.send(text)
+        await until(lambda: messages.dropped)
+        await anext(messages)
+        for _ in range(3):
+            with pytest.raises(SlowSubscriber) as caught:
+                await anext(messages)
+            lengths.add(len(caught.traceback))
+    assert len(lengths) == 1
+
+
+async def test_what_was_read_from_a_lost_socket_reaches_a_slow_subscriber() -> None:
+    async def tell_and_go(peer: Peer) -> None:
+        await peer.receive()
+        for n in range(5):
+            await peer.text(json.dumps({"params": n}))
+        await trio.sleep(0.05)
+
+    rpc = JSONRPC()
+    async with (
+        serving(tell_and_go) as server,
+        open_websockets(server.uri, correlate=rpc) as sockets,
+        sockets.subscribe(buffer=1, overflow="wait") as messages,
+    ):
+        with trio.fail_after(1), pytest.raises(RequestLost):
+            await sockets.request(rpc.call("x"))
+        assert [number(await anext(messages)) for _ in range(5)] == [0, 1, 2, 3, 4]
+        assert messages.dropped == 0
+
+
 async def test_a_subscriber_that_leaves_makes_nobody_wait(uri: str) -> None:
     rpc = JSONRPC()
     async with open_websockets(uri, correlate=rpc) as sockets, trio.open_nursery() as nursery:
@@ -96,9 +166,9 @@ async def test_a_cancelled_reader_loses_nothing(uri: str) -> None:
 
 async def test_the_sockets_are_kept_open_as_long_as_there_is_a_subscriber(own_echo: Echo) -> None:
     rpc = JSONRPC()
-    opened: list[ClientConnection] = []
+    opened: list[Socket] = []
 
-    async def on_open(ws: ClientConnection) -> None:
+    async def on_open(ws: Socket) -> None:
         opened.append(ws)
 
     worker = WebSocketWorker(own_echo.uri, on_open=on_open)
@@ -111,6 +181,21 @@ async def test_the_sockets_are_kept_open_as_long_as_there_is_a_subscriber(own_ec
             await sockets.request(rpc.call("tell", 1))
             assert number(await anext(messages)) == 0
         assert sockets.shared_pool.stats.min_size == 0
+
+
+async def test_what_was_kept_open_before_is_kept_open_afterwards(uri: str) -> None:
+    async with open_websockets(uri, shared_size=3, shared_min_size=1) as sockets:
+        await sockets.shared_pool.wait_ready(1)
+        for expected in (1, 2):
+            sockets.shared_pool.resize(min_size=expected)
+            async with sockets.subscribe():
+                async with sockets.subscribe():
+                    assert sockets.shared_pool.stats.min_size == 3
+                assert sockets.shared_pool.stats.min_size == 3
+            assert sockets.shared_pool.stats.min_size == expected
+        async with sockets.subscribe():
+            sockets.shared_pool.resize(min_size=1, max_size=2)
+        assert sockets.shared_pool.stats.min_size == 1
 
 
 async def test_waiting_for_a_socket_has_its_time(own_echo: Echo) -> None:
