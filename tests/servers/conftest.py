@@ -1,3 +1,4 @@
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -5,7 +6,10 @@ import pytest
 
 from tests.database.postgres.server import PostgresServer
 from tests.servers.mariadb import MariaDBServer
+from tests.servers.nginx import Tunnel
+from tests.servers.node import Node
 from tests.servers.pgbouncer import PgBouncer
+from tests.websocket.figures import sockets
 
 HERE = Path(__file__).parent
 
@@ -41,3 +45,42 @@ def bouncer(postgres: PostgresServer) -> Iterator[PgBouncer]:
     """PgBouncer in front of a server whose only clients are its own."""
     with PgBouncer(postgres) as bouncer:
         yield bouncer
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[Node]:
+    """The WebSocket server that tests share; nobody stops it."""
+    with Node() as server:
+        yield server
+
+
+@pytest.fixture
+def own_node() -> Iterator[Node]:
+    """A WebSocket server for one test, which may kill it."""
+    with Node() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tunnel(node: Node) -> Iterator[Tunnel]:
+    """The nginx before the shared WebSocket server; nobody stops it."""
+    with Tunnel(node.port) as nginx:
+        yield nginx
+
+
+@pytest.fixture
+def own_tunnel(node: Node) -> Iterator[Tunnel]:
+    """An nginx for one test, which may kill and reload it."""
+    with Tunnel(node.port) as nginx:
+        yield nginx
+
+
+@pytest.fixture
+def no_socket_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The test closes what it opens, and a proxy that the environment names has no say."""
+    for name in os.environ:
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    before = sockets()
+    yield
+    assert sockets() <= before

@@ -1,4 +1,4 @@
-"""A real nginx as a child process of the tests, from Debian's package: plain HTTP, TLS, and HTTP/2 over TLS."""
+"""A real nginx as a child process of the tests, from Debian's package: a server of HTTP, or a tunnel for WebSockets."""
 
 import os
 import re
@@ -19,9 +19,12 @@ from tests.servers.process import PATIENCE, account, free_port, give_to, program
 KEEPALIVE_REQUESTS: Final = 10
 KEEPALIVE_TIMEOUT: Final = 1
 FILE_SIZE: Final = 4_000_000
-CONFIGURATION: Final = """
+READ_TIMEOUT: Final = 1
+SHUTDOWN_TIMEOUT: Final = 2
+COMMON: Final = """
 daemon off;
 worker_processes 2;
+worker_shutdown_timeout {shutdown_timeout}s;
 pid {directory}/pid;
 error_log {directory}/error.log warn;
 events {{ worker_connections 512; }}
@@ -33,6 +36,8 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
+"""
+HTTP: Final = """
     keepalive_requests {requests};
     keepalive_timeout {timeout};
     ssl_certificate {directory}/server.pem;
@@ -48,26 +53,38 @@ http {{
     }}
 }}
 """
+WEBSOCKET: Final = """
+    server {{
+        listen 127.0.0.1:{plain};
+        location / {{
+            proxy_pass http://127.0.0.1:{upstream};
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+            proxy_read_timeout {read_timeout}s;
+            add_header X-Generation {generation} always;
+        }}
+    }}
+}}
+"""
 
 
-class Nginx:
-    """nginx with a strict keep-alive, on free ports of 127.0.0.1.
+class NginxProcess:
+    """nginx on free ports of 127.0.0.1, the first of which is called ``plain``.
 
-    Use it in ``with Nginx(authority) as nginx:``, which leaves no process and no file behind.
+    Use it in a ``with`` block, which leaves no process and no file behind.
 
     Invariant: generation counts the configurations it was given
     """
 
-    def __init__(self, authority: trustme.CA) -> None:
+    def __init__(self, configuration: str, *ports: str, **values: float) -> None:
         self.generation = 0
-        self._ports = {name: free_port() for name in ("plain", "secure", "http2", "prior")}
+        self._ports = {name: free_port() for name in ("plain", *ports)}
         self._program = program("nginx")
+        self._configuration = COMMON + configuration
+        self._values = values
         self._directory = Path(tempfile.mkdtemp(prefix="nimblepool-nginx-"))
         self._process: subprocess.Popen[bytes] | None = None
-        certificate = authority.issue_cert("localhost")
-        certificate.private_key_and_cert_chain_pem.write_to_path(str(self._directory / "server.pem"))
-        (self._directory / "files").mkdir()
-        (self._directory / "files" / "file").write_bytes(b"x" * FILE_SIZE)
         (self._directory / "access.log").touch()
 
     def __enter__(self) -> Self:
@@ -80,11 +97,6 @@ class Nginx:
 
     def __exit__(self, *_: object) -> None:
         self.remove()
-
-    def url(self, kind: str) -> str:
-        """Return the URL of ``plain``, ``secure`` or ``http2``, or of ``prior``: HTTP/2 in plain text."""
-        scheme = "https" if kind in {"secure", "http2"} else "http"
-        return f"{scheme}://localhost:{self._ports[kind]}".replace("http://localhost", "http://127.0.0.1")
 
     @property
     def log(self) -> str:
@@ -121,6 +133,12 @@ class Nginx:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(PATIENCE)
 
+    def workers(self) -> dict[int, bool]:
+        """Return the processes that serve, and whether each takes new connections (an old one does not)."""
+        pid = self._living().pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return {int(child): "shutting down" not in _title(child) for child in children}
+
     def remove(self) -> None:
         """Kill it if it runs, and delete its files."""
         try:
@@ -132,7 +150,7 @@ class Nginx:
     def _configure(self) -> None:
         self.generation += 1
         values: dict[str, Any] = {"directory": self._directory, "generation": self.generation, **self._ports}
-        text = CONFIGURATION.format(requests=KEEPALIVE_REQUESTS, timeout=KEEPALIVE_TIMEOUT, **values)
+        text = self._configuration.format(**values, **self._values)
         (self._directory / "nginx.conf").write_text(text)
         give_to(account(), self._directory)
 
@@ -148,6 +166,47 @@ class Nginx:
                 return True
         time.sleep(0.02)
         return False
+
+
+class Nginx(NginxProcess):
+    """A server of HTTP/1.1, TLS and HTTP/2 with a strict keep-alive."""
+
+    def __init__(self, authority: trustme.CA) -> None:
+        super().__init__(
+            HTTP, "secure", "http2", "prior",
+            requests=KEEPALIVE_REQUESTS, timeout=KEEPALIVE_TIMEOUT, shutdown_timeout=int(PATIENCE),
+        )  # fmt: skip
+        certificate = authority.issue_cert("localhost")
+        certificate.private_key_and_cert_chain_pem.write_to_path(str(self._directory / "server.pem"))
+        (self._directory / "files").mkdir()
+        (self._directory / "files" / "file").write_bytes(b"x" * FILE_SIZE)
+
+    def url(self, kind: str) -> str:
+        """Return the URL of ``plain``, ``secure`` or ``http2``, or of ``prior``: HTTP/2 in plain text."""
+        scheme = "https" if kind in {"secure", "http2"} else "http"
+        return f"{scheme}://localhost:{self._ports[kind]}".replace("http://localhost", "http://127.0.0.1")
+
+
+class Tunnel(NginxProcess):
+    """A proxy in front of a WebSocket server, without patience.
+
+    It closes a tunnel in which the server says nothing for ``READ_TIMEOUT`` seconds, and those that are still open
+    ``SHUTDOWN_TIMEOUT`` seconds after a reload. A header says by which configuration a tunnel was opened.
+    """
+
+    def __init__(self, upstream: int) -> None:
+        super().__init__(WEBSOCKET, upstream=upstream, read_timeout=READ_TIMEOUT, shutdown_timeout=SHUTDOWN_TIMEOUT)
+
+    @property
+    def uri(self) -> str:
+        return f"ws://127.0.0.1:{self._ports['plain']}"
+
+
+def _title(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:  # it has ended meanwhile
+        return "shutting down"
 
 
 def generation_of(text: str) -> int:
