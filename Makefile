@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 FLOORS := .venv-floors
+FLOORS_WEBSOCKET := .venv-floors-websocket
 BENCH := .venv-bench
 BIN := $(VENV)/bin
 PIP := -m pip install --quiet --disable-pip-version-check
@@ -28,12 +29,13 @@ format: $(VENV)/dev.stamp ## rewrite the files the way `make check` wants them
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-test-servers: $(VENV)/dev.stamp ## the tests that need MariaDB and PgBouncer, which it installs from Debian if they are missing
+test-servers: $(VENV)/dev.stamp ## the tests that need MariaDB, PgBouncer, nginx, Node or Chromium; installs from Debian what is missing
 	@.ci/install-servers
 	$(BIN)/python -m pytest -m servers
 
-test-floors: $(FLOORS)/test.stamp ## the tests again, on the oldest dependencies we declare
-	$(FLOORS)/bin/python -m pytest tests/core tests/database tests/http tests/examples
+test-floors: $(FLOORS)/test.stamp $(FLOORS_WEBSOCKET)/test.stamp ## the tests again, on the oldest dependencies we declare
+	$(FLOORS)/bin/python -m pytest tests/core tests/database tests/grpc tests/http tests/examples
+	$(FLOORS_WEBSOCKET)/bin/python -m pytest tests/websocket
 
 bench: $(BENCH)/bench.stamp ## the benchmarks, with the peers; about a quarter of an hour
 	@$(BENCH)/bin/python -m benchmarks
@@ -42,7 +44,7 @@ soak: $(VENV)/dev.stamp ## a million random operations with faults of every kind
 	@$(BIN)/python -m benchmarks soak
 
 clean: ## remove everything that a target made
-	rm -rf $(VENV) $(FLOORS) $(BENCH) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(FLOORS) $(FLOORS_WEBSOCKET) $(BENCH) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp per set of packages: `make demo` installs only what the demo needs.
@@ -62,6 +64,12 @@ $(FLOORS)/test.stamp: pyproject.toml .ci/floors.txt
 	@echo "installing the oldest declared dependencies into $(FLOORS)"
 	@$(PYTHON) -m venv $(FLOORS)
 	@$(FLOORS)/bin/python $(PIP) --constraint .ci/floors.txt --editable '.[test]'
+	@touch $@
+
+$(FLOORS_WEBSOCKET)/test.stamp: pyproject.toml .ci/floors-websocket.txt
+	@echo "installing the oldest dependencies of WebSockets into $(FLOORS_WEBSOCKET)"
+	@$(PYTHON) -m venv $(FLOORS_WEBSOCKET)
+	@$(FLOORS_WEBSOCKET)/bin/python $(PIP) --constraint .ci/floors-websocket.txt --editable '.[test,websocket]'
 	@touch $@
 
 $(BENCH)/bench.stamp: pyproject.toml

@@ -11,6 +11,7 @@ from .chart import draw
 from .database import measure_database
 from .document import write_figures
 from .environment import describe_environment
+from .grpc_clients import measure_grpc
 from .http_clients import measure_http
 from .lending import measure_lending, measure_options
 from .measure import LEAST_ROUNDS
@@ -20,6 +21,7 @@ from .peers import measure_peers
 from .report import print_budgets, print_environment, print_section, write_results
 from .section import Effort
 from .shape import measure_shape
+from .websocket_clients import measure_websocket
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +37,8 @@ SECTIONS: dict[str, Callable[[Effort], Section]] = {
     "overload": measure_overload,
     "database": measure_database,
     "http": measure_http,
+    "websocket": measure_websocket,
+    "grpc": measure_grpc,
 }
 HERE = Path(__file__).parent
 QUICK = Effort(rounds=LEAST_ROUNDS, scale=0.2, full=False)

@@ -67,7 +67,8 @@ class Hooks(Generic[R]):
         """Return how many leases the resource carries; ``None`` if the callback failed, which is logged."""
         try:
             capacity = self._worker.capacity(resource)
-            check_count(f"what {self._name}.capacity returns", capacity, least=0)
+            if type(capacity) is not int or capacity < 0:  # the words for the error are made only then
+                check_count(f"what {self._name}.capacity returns", capacity, least=0)
         except BaseException as error:  # noqa: BLE001 - it is noted
             self._note(error, "%s.capacity failed; the resource is removed")
             return None

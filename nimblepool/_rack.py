@@ -85,7 +85,7 @@ class Rack(Generic[R]):
 
     def can_lend(self) -> bool:
         """Tell whether ``take`` would find a slot."""
-        return any(slot.state is IDLE for slot in self.idle)
+        return bool(self.idle) and any(slot.state is IDLE for slot in self.idle)
 
 
 class SharedRack(Rack[R]):
@@ -106,8 +106,7 @@ class SharedRack(Rack[R]):
         self._listed: set[int] = set()
 
     def take(self) -> Slot[R] | None:
-        slot = super().take()
-        if slot is not None:
+        if self.idle and (slot := super().take()) is not None:
             return slot
         load = self._least()
         if load is None:
@@ -122,10 +121,13 @@ class SharedRack(Rack[R]):
         if slot.leases == 0:
             super().put(slot)
             return
-        bucket = self.by_load.setdefault(slot.leases, OrderedDict())
-        if slot.leases not in self._listed:
-            self._listed.add(slot.leases)
-            heappush(self._loads, slot.leases)
+        load = slot.leases
+        bucket = self.by_load.get(load)
+        if bucket is None:
+            bucket = self.by_load[load] = OrderedDict()
+        if load not in self._listed:
+            self._listed.add(load)
+            heappush(self._loads, load)
         bucket[slot] = None
 
     def put_back(self, slot: Slot[R]) -> None:
@@ -165,4 +167,4 @@ class SharedRack(Rack[R]):
         return slot in self.idle or slot in self.barred or slot in self.by_load.get(slot.leases, ())
 
     def can_lend(self) -> bool:
-        return super().can_lend() or self._least() is not None
+        return self._least() is not None or super().can_lend()

@@ -1,0 +1,64 @@
+"""When a call must have ended, and who says so."""
+
+from __future__ import annotations
+
+import time
+from math import inf
+from typing import Final, final
+
+import trio
+
+MARGIN: Final = 0.1
+"""Seconds by which an RPC's deadline and trio's own, of the same moment, may be felt apart."""
+
+
+@final
+class Deadline:
+    """When a call must have ended.
+
+    Args:
+        at: the moment, on trio's clock.
+        is_trios: whether it is that of the cancel scopes around the call, and not the call's own ``timeout``.
+    """
+
+    __slots__ = ("at", "is_trios")
+
+    def __init__(self, at: float, *, is_trios: bool) -> None:
+        self.at = at
+        self.is_trios = is_trios
+
+    @property
+    def left(self) -> float:
+        """Seconds until then."""
+        return self.at - trio.current_time()
+
+    @property
+    def on_the_clock(self) -> float | None:
+        """The moment on the clock of `time.time`, which is the core's."""
+        return None if self.at == inf else time.time() + self.left
+
+    async def let_trio_win(self) -> None:
+        """If trio is just about to cancel the task, let it: ``fail_after`` shall raise what it always raises.
+
+        It was the RPC that was felt to end first, and only by a hair. It may also have ended long before, because the
+        server said so, or the scope may have been given more time.
+        """
+        if self.is_trios and self.left < MARGIN:
+            await trio.sleep_until(self.at + MARGIN)
+
+
+UNLIMITED: Final = Deadline(inf, is_trios=False)
+
+
+def deadline_of(timeout: float | None, *, scoped: bool) -> Deadline:
+    """Return when a call that begins now must have ended.
+
+    Args:
+        timeout: the call's own limit in seconds.
+        scoped: whether the cancel scopes that the caller is in outlast the call, so that their deadline is the call's.
+    """
+    scope = trio.current_effective_deadline() if scoped else inf
+    if timeout is None:
+        return UNLIMITED if scope == inf else Deadline(scope, is_trios=True)
+    own = trio.current_time() + timeout
+    return Deadline(own, is_trios=False) if own <= scope else Deadline(scope, is_trios=True)
