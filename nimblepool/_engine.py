@@ -459,5 +459,7 @@ class Engine(Generic[R]):
     def _tell_breaker(self, before: BreakerState) -> None:
         after = self._breaker()
         if after != before:
-            logger.warning("pool %r: the circuit breaker is %s", self.name, after)
+            # That an outage goes on is no news: each probe half-opens the breaker, and its failure opens it again.
+            level = logging.WARNING if "closed" in {before, after} else logging.DEBUG
+            logger.log(level, "pool %r: the circuit breaker is %s", self.name, after)
             self.audience.tell("breaker", after)

@@ -63,7 +63,8 @@ class Lease(Waiter[R]):
             LeaseExpired: the lease has ended; `LeaseRevoked` and `LeaseTimeout`, which are that too, say that the pool
                 ended it.
         """
-        return self._held_slot().resource
+        slot = self.slot
+        return (self._held_slot() if slot is None else slot).resource
 
     @property
     def age(self) -> float:

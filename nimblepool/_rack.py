@@ -85,7 +85,10 @@ class Rack(Generic[R]):
 
     def can_lend(self) -> bool:
         """Tell whether ``take`` would find a slot."""
-        return bool(self.idle) and any(slot.state is IDLE for slot in self.idle)
+        for slot in self.idle:  # noqa: SIM110 - `any` would make a generator, for what is the first slot nearly always
+            if slot.state is IDLE:
+                return True
+        return False
 
 
 class SharedRack(Rack[R]):
@@ -119,7 +122,7 @@ class SharedRack(Rack[R]):
             self.barred[slot] = None
             return
         if slot.leases == 0:
-            super().put(slot)
+            self.idle[slot] = None
             return
         load = slot.leases
         bucket = self.by_load.get(load)
@@ -167,4 +170,4 @@ class SharedRack(Rack[R]):
         return slot in self.idle or slot in self.barred or slot in self.by_load.get(slot.leases, ())
 
     def can_lend(self) -> bool:
-        return self._least() is not None or super().can_lend()
+        return super().can_lend() or self._least() is not None

@@ -478,7 +478,10 @@ class PoolState(Generic[R]):
         if slot.doom is None and not slot.unclean:
             slot.state = LEASED if slot.leases else IDLE
             if slot.leases < slot.capacity:
-                self._offer(slot, now)
+                if self._line or self._watches_idle:
+                    self._offer(slot, now)
+                else:
+                    self._rack.put(slot)
             elif slot.leases == 0:
                 self._shelve(slot, now)
         elif slot.leases > 0:

@@ -1,5 +1,12 @@
-"""gRPC on trio, over pooled channels: ``async with PooledChannel("host:port") as channel: GreeterStub(channel)``."""
+"""gRPC on trio, over pooled channels: ``async with PooledChannel("host:port") as channel: GreeterStub(channel)``.
 
+A stub asks a channel for a callable for each method, and that makes the calls (`_multi_callable`). A call begins when
+it is first used, in the task that does (`_call`): it gets a channel from the pool, or from a lease (`_route`), and has
+the core carry out one RPC on it (`_core`, the only package that touches what is private to grpcio). Interceptors stand
+between a callable and its calls (`_intercepted`). ``docs/architecture.md`` has a picture.
+"""
+
+from . import _core as _core  # first: it says what to do where grpcio is missing, or does not fit
 from ._errors import (
     ChannelFailed,
     RpcCancelled,

@@ -13,7 +13,9 @@ from grpc.aio import StreamUnaryCall as AbstractStreamUnaryCall
 from grpc.aio import UnaryStreamCall as AbstractUnaryStreamCall
 from grpc.aio import UnaryUnaryCall as AbstractUnaryUnaryCall
 
+from ._callback import tell
 from ._errors import RpcEnded
+from ._forwarding import ForwardingCall
 from ._types import R
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class Settled(AbstractCall):
         return False
 
     def add_done_callback(self, callback: DoneCallback) -> None:
-        callback(self)
+        tell(callback, self)
 
     async def initial_metadata(self) -> Metadata:
         await trio.lowlevel.checkpoint()
@@ -63,8 +65,8 @@ class Settled(AbstractCall):
     async def wait_for_connection(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def write(self, request: object) -> None:
-        raise RpcEnded(f"an interceptor has answered the call: {request!r} is not sent")
+    async def write(self, request: object) -> None:  # noqa: ARG002 - it may be a secret
+        raise RpcEnded("an interceptor has answered the call: nothing more is sent")
 
     async def done_writing(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -86,7 +88,7 @@ class Answer(Settled, AbstractUnaryUnaryCall[Any, R], AbstractStreamUnaryCall[An
 
 
 @final
-class StreamedAnswer(AbstractUnaryStreamCall[Any, R], AbstractStreamStreamCall[Any, R]):
+class StreamedAnswer(ForwardingCall, AbstractUnaryStreamCall[Any, R], AbstractStreamStreamCall[Any, R]):
     """The iterator of responses with which an interceptor answered; the rest is that of the call behind it.
 
     Args:
@@ -95,7 +97,7 @@ class StreamedAnswer(AbstractUnaryStreamCall[Any, R], AbstractStreamStreamCall[A
     """
 
     def __init__(self, call: Any, responses: AsyncIterable[R]) -> None:  # noqa: ANN401 - of any kind
-        self._call = call
+        self._inner = call
         self._responses = responses
         self._reading: AsyncIterator[R] | None = None
 
@@ -107,54 +109,8 @@ class StreamedAnswer(AbstractUnaryStreamCall[Any, R], AbstractStreamStreamCall[A
     async def read(self) -> R | EOFType:
         return await anext(aiter(self), EOF)
 
-    def cancelled(self) -> bool:
-        return bool(self._call.cancelled())
-
-    def done(self) -> bool:
-        return bool(self._call.done())
-
-    def time_remaining(self) -> float | None:
-        remaining: float | None = self._call.time_remaining()
-        return remaining
-
-    def cancel(self) -> bool:
-        return bool(self._call.cancel())
-
-    def add_done_callback(self, callback: DoneCallback) -> None:
-        self._call.add_done_callback(instead(callback, self))
-
-    async def initial_metadata(self) -> Metadata:
-        metadata: Metadata = await self._call.initial_metadata()
-        return metadata
-
-    async def trailing_metadata(self) -> Metadata:
-        metadata: Metadata = await self._call.trailing_metadata()
-        return metadata
-
-    async def code(self) -> StatusCode:
-        code: StatusCode = await self._call.code()
-        return code
-
-    async def details(self) -> str:
-        return str(await self._call.details())
-
-    async def debug_error_string(self) -> str:
-        return str(await self._call.debug_error_string())
-
-    async def wait_for_connection(self) -> None:
-        await self._call.wait_for_connection()
-
     async def write(self, request: object) -> None:
-        await self._call.write(request)
+        await self._inner.write(request)
 
     async def done_writing(self) -> None:
-        await self._call.done_writing()
-
-
-def instead(callback: DoneCallback, call: object) -> DoneCallback:
-    """Return what tells ``callback`` of ``call``, in place of the one behind it."""
-
-    def tell(_: object) -> None:
-        callback(call)
-
-    return tell
+        await self._inner.done_writing()

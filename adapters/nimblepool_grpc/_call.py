@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from contextlib import suppress
 from functools import partial
@@ -14,10 +13,12 @@ from grpc.aio import AioRpcError, Metadata
 
 from nimblepool import DEFAULT, PoolError, PoolUnavailable
 
+from ._callback import tell
 from ._core import ChannelClosed, Status
 from ._deadline import UNLIMITED
 from ._errors import CANCELLED_HERE, RpcCancelled, RpcCheckoutTimeout, error_from, translated
 from ._once import Once
+from ._route import PAUSE
 from ._types import Q, R
 
 if TYPE_CHECKING:
@@ -35,10 +36,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-PAUSE = 0.05
-"""Seconds between two attempts to get a channel, for a call that waits until there is one."""
-logger = logging.getLogger("nimblepool")
-
 
 class Call(Generic[Q, R]):
     """One call. It begins when it is first used: awaited, iterated, read, written, entered, or asked about its outcome.
@@ -53,6 +50,8 @@ class Call(Generic[Q, R]):
     _core: CoreCall | None = None
     _deadline: Deadline = UNLIMITED
     _callbacks: tuple[DoneCallback, ...] = ()
+    warns = True
+    """Whether it says so if it is collected unused."""
 
     def __init__(self, method: Method[Q, R], terms: Terms) -> None:
         self._method = method
@@ -94,9 +93,9 @@ class Call(Generic[Q, R]):
         A call with callbacks is not abandoned when nobody has it any more: it ends, cancels or is closed first.
         """
         if self._core is not None:
-            self._core.add_done_callback(partial(_tell, callback, self))
+            self._core.add_done_callback(partial(tell, callback, self))
         elif self.done():
-            _tell(callback, self)
+            tell(callback, self)
         else:
             self._callbacks += (callback,)
 
@@ -161,18 +160,24 @@ class Call(Generic[Q, R]):
         return Status(error.code(), error.details() or "", (), error.debug_error_string() or "")
 
     def _take(self, lease: Held) -> CoreCall:
-        """Make the RPC on the leased channel."""
+        """Make the RPC on the leased channel.
+
+        Raises:
+            RpcCheckoutTimeout: its deadline has passed; the server would often carry it out all the same.
+        """
         terms = self._terms
+        if self._deadline is not UNLIMITED and self._deadline.has_passed:
+            raise RpcCheckoutTimeout("the deadline had passed before anything was sent")
         core = lease.resource.call(
             self._method.name,
-            deadline=self._deadline.on_the_clock,
+            deadline=None if self._deadline is UNLIMITED else self._deadline.on_the_clock,
             credentials=terms.credentials,
             wait_for_ready=terms.wait_for_ready,
         )
         self._core = core
         callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
-            core.add_done_callback(partial(_tell, callback, self))
+            core.add_done_callback(partial(tell, callback, self))
         return core
 
     @property
@@ -185,7 +190,7 @@ class Call(Generic[Q, R]):
     def _tell_that_it_failed(self) -> None:
         callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
-            _tell(callback, self)
+            tell(callback, self)
 
     async def _with_a_channel(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Return what ``attempt`` returns; if no channel is to be had, and the call waits for one, attempt it again.
@@ -233,10 +238,3 @@ class Call(Generic[Q, R]):
 def warn_never_used(call: object, advice: str) -> None:
     """Say what Python says of a coroutine: such a mistake is hard to find otherwise."""
     warnings.warn(f"{call!r} was never used, and nothing was sent: {advice}", RuntimeWarning, stacklevel=2, source=call)
-
-
-def _tell(callback: DoneCallback, call: Any) -> None:  # noqa: ANN401 - any kind of call
-    try:
-        callback(call)
-    except Exception:
-        logger.exception("a done callback of %r failed", call)

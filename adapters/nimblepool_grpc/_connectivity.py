@@ -18,27 +18,23 @@ if TYPE_CHECKING:
 class Connectivity:
     """What a pool's channels look like from outside, as if they were one.
 
-    Invariant: a channel is in ready, or in connecting, or in neither
+    Invariant: a channel is in ready, or in _connecting, or in neither
     """
 
     def __init__(self) -> None:
-        self._ready: set[CoreChannel] = set()
+        self.ready: set[CoreChannel] = set()
+        """The channels that are connected."""
         self._connecting: set[CoreChannel] = set()
         self._failed = False
         self._closed = True
         self._changed = trio.lowlevel.ParkingLot()
 
     @property
-    def is_ready(self) -> bool:
-        """Whether any channel is connected."""
-        return bool(self._ready)
-
-    @property
     def state(self) -> ChannelConnectivity:
         """READY if any channel is, and so on down."""
         if self._closed:
             return ChannelConnectivity.SHUTDOWN
-        if self._ready:
+        if self.ready:
             return ChannelConnectivity.READY
         if self._connecting:
             return ChannelConnectivity.CONNECTING
@@ -72,12 +68,12 @@ class Connectivity:
             raise
         else:
             self._failed = False
-            self._ready.add(channel)
+            self.ready.add(channel)
         finally:
             self._connecting.discard(channel)
             self._changed.unpark_all()
 
     def lost(self, channel: CoreChannel) -> None:
         """Take note that ``channel`` is of no more use."""
-        self._ready.discard(channel)
+        self.ready.discard(channel)
         self._changed.unpark_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import InvalidStateError
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from grpc import StatusCode
@@ -21,11 +22,15 @@ from nimblepool import (
 from ._core import ChannelClosed
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from ._core import Metadata as RawMetadata
     from ._core import Status
 
 CANCELLED_HERE: Final = "Locally cancelled by application!"
 """grpc.aio's words."""
+CLOSED: Final = "the channel was closed"
+"""The words for a call that was running then: the core's."""
 
 
 class _OwnRpcError(AioRpcError):
@@ -45,7 +50,10 @@ class _OwnRpcError(AioRpcError):
 
 
 class RpcCancelled(_OwnRpcError):
-    """The call was ended from here: by its `cancel`, or because a task that worked on it was cancelled."""
+    """The call was ended from here.
+
+    That was its `cancel`; or a task that worked on it was cancelled, its lease has ended, or its channel was closed.
+    """
 
     status = StatusCode.CANCELLED
 
@@ -110,7 +118,7 @@ class RpcLeaseExpired(PoolRpcError, LeaseExpired):
 
 
 class RpcLeaseRevoked(PoolRpcError, LeaseRevoked):
-    """The pool closed, and ``close_grace`` ran out while the call was running."""
+    """The pool closed, and ``close_grace`` ran out, in the block of `PooledChannel.lease`; calls get `RpcCancelled`."""
 
     status = StatusCode.CANCELLED
 
@@ -120,18 +128,19 @@ KINDS: Final[tuple[tuple[type[PoolError], type[PoolRpcError]], ...]] = (
     (CheckoutTimeout, RpcCheckoutTimeout),
     (PoolOverloaded, RpcOverloaded),
     (PoolClosed, RpcPoolClosed),
-    (LeaseRevoked, RpcLeaseRevoked),
     (LeaseExpired, RpcLeaseExpired),
 )
 """Which error of ours stands for which of the pool's; the first that fits."""
 
 
 def translated(error: PoolError | ChannelClosed) -> AioRpcError:
-    """Make a gRPC error of the pool's, with the same cause."""
+    """Make the error of a call of the pool's, with the same cause."""
     if isinstance(error, PoolRpcError):
         return error
     if isinstance(error, ChannelClosed):
         return RpcPoolClosed("the pool has closed the channel")
+    if isinstance(error, LeaseRevoked):
+        return RpcCancelled(CLOSED, str(error))
     ours = next((ours for theirs, ours in KINDS if isinstance(error, theirs)), RpcUnavailable)
     cause = error.__cause__
     words = cause.details() if isinstance(cause, AioRpcError) else None
@@ -140,6 +149,17 @@ def translated(error: PoolError | ChannelClosed) -> AioRpcError:
     if isinstance(error, PoolUnavailable) and isinstance(new, RpcUnavailable):
         new.retry_after = error.retry_after
     return new
+
+
+@contextmanager
+def in_grpcs_words() -> Generator[None]:
+    """Raise what the pool raises in the block as a gRPC error."""
+    try:
+        yield
+    except LeaseRevoked as error:
+        raise RpcLeaseRevoked(str(error)) from error.__cause__
+    except PoolError as error:
+        raise translated(error) from error.__cause__
 
 
 def error_from(status: Status, initial_metadata: RawMetadata | None) -> AioRpcError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, cast, final
+from typing import TYPE_CHECKING, Any, Generic, final
 
 from grpc.aio import AioRpcError
 from grpc.aio import StreamStreamCall as AbstractStreamStreamCall
@@ -10,10 +10,12 @@ from grpc.aio import StreamUnaryCall as AbstractStreamUnaryCall
 from grpc.aio import UnaryStreamCall as AbstractUnaryStreamCall
 from grpc.aio import UnaryUnaryCall as AbstractUnaryUnaryCall
 
-from ._answered import Answer, Settled, StreamedAnswer, instead
+from ._answered import Answer, Settled, StreamedAnswer
 from ._call import warn_never_used
+from ._callback import tell
 from ._chain import details_of, intercepted, terms_of
 from ._errors import CANCELLED_HERE, RpcCancelled
+from ._forwarding import ForwardingCall
 from ._once import Once
 from ._stream_stream import StreamStreamCall
 from ._stream_unary import StreamUnaryCall
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from grpc import StatusCode
-    from grpc.aio import ClientCallDetails, Metadata
+    from grpc.aio import ClientCallDetails
 
     from ._interceptors import Intercept
     from ._method import Method
@@ -36,13 +37,14 @@ if TYPE_CHECKING:
     from ._types import DoneCallback, EOFType, Requests
 
 
-class InterceptedCall(Generic[Q, R]):
+class InterceptedCall(ForwardingCall, Generic[Q, R]):
     """A call behind interceptors. They run when it is first used, in the task that does; then it is what they answer.
 
-    Invariant: _inner is not None once they have answered
+    Invariants:
+        _inner is not None once they have answered
+        _callbacks is empty from then on
     """
 
-    _inner: Any = None
     _advice = "await it"
     _callbacks: tuple[DoneCallback, ...] = ()
 
@@ -55,16 +57,16 @@ class InterceptedCall(Generic[Q, R]):
 
     def done(self) -> bool:
         """Whether it has ended."""
-        return self._once.error is not None if self._inner is None else bool(self._inner.done())
+        return self._once.error is not None if self._inner is None else super().done()
 
     def cancelled(self) -> bool:
         """Whether it was ended from here."""
-        return isinstance(self._once.error, RpcCancelled) if self._inner is None else bool(self._inner.cancelled())
+        return isinstance(self._once.error, RpcCancelled) if self._inner is None else super().cancelled()
 
     def cancel(self) -> bool:
         """End it, and the interceptors, if they are at it; tell whether it was still going on."""
         if self._inner is not None:
-            return bool(self._inner.cancel())
+            return super().cancel()
         if self.done():
             return False
         self._once.fail(RpcCancelled(CANCELLED_HERE))
@@ -73,41 +75,16 @@ class InterceptedCall(Generic[Q, R]):
 
     def time_remaining(self) -> float | None:
         """Seconds until its deadline, or ``None`` if it has none."""
-        remaining: float | None = self._terms.timeout if self._inner is None else self._inner.time_remaining()
-        return remaining
+        return self._terms.timeout if self._inner is None else super().time_remaining()
 
     def add_done_callback(self, callback: DoneCallback) -> None:
         """Call ``callback(call)`` once when it ends; at once if it has ended."""
         if self._inner is not None:
-            self._inner.add_done_callback(instead(callback, self))
+            super().add_done_callback(callback)
         elif self.done():
-            callback(self)
+            tell(callback, self)
         else:
             self._callbacks += (callback,)
-
-    async def initial_metadata(self) -> Metadata:
-        """Wait for the server's initial metadata."""
-        return cast("Metadata", await self._ask("initial_metadata"))
-
-    async def trailing_metadata(self) -> Metadata:
-        """Wait for the end, and return the server's trailing metadata."""
-        return cast("Metadata", await self._ask("trailing_metadata"))
-
-    async def code(self) -> StatusCode:
-        """Wait for the end, and return the status; it is not raised."""
-        return cast("StatusCode", await self._ask("code"))
-
-    async def details(self) -> str:
-        """Wait for the end, and return the words that came with the status."""
-        return cast("str", await self._ask("details"))
-
-    async def debug_error_string(self) -> str:
-        """Wait for the end, and return what gRPC's core has to say about it."""
-        return cast("str", await self._ask("debug_error_string"))
-
-    async def wait_for_connection(self) -> None:
-        """Wait until it is on its way to a server; raises if it has failed by then."""
-        await (await self._answered()).wait_for_connection()
 
     def __del__(self) -> None:
         if not self._once.has_begun:
@@ -123,6 +100,12 @@ class InterceptedCall(Generic[Q, R]):
         """Make the call behind the interceptors."""
         raise NotImplementedError
 
+    def _make_quietly(self, details: ClientCallDetails, request: Any) -> Any:  # noqa: ANN401
+        """Do so; what an interceptor has asked for and does not use is no mistake of the client's."""
+        call = self._make(details, request)
+        call.warns = False
+        return call
+
     def _adapt(self, answer: Any, given: Any) -> Any:  # noqa: ANN401
         """Make a call of an interceptor's answer."""
         raise NotImplementedError
@@ -130,7 +113,7 @@ class InterceptedCall(Generic[Q, R]):
     def _renamed(self, details: ClientCallDetails) -> Method[Q, R]:
         return self._method.renamed(details.method)
 
-    async def _answered(self) -> Any:  # noqa: ANN401
+    async def _behind(self) -> Any:  # noqa: ANN401
         """Return the call that the interceptors answer with."""
         try:
             return await self._once.get(self._run)
@@ -140,7 +123,7 @@ class InterceptedCall(Generic[Q, R]):
 
     async def _run(self) -> Any:  # noqa: ANN401
         details = details_of(self._method, self._terms)
-        inner = await intercepted(self._intercepts, self._make, self._adapt, details, self._request)
+        inner = await intercepted(self._intercepts, self._make_quietly, self._adapt, details, self._request)
         self._inner = inner
         callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
@@ -149,7 +132,7 @@ class InterceptedCall(Generic[Q, R]):
 
     async def _ask(self, name: str) -> Any:  # noqa: ANN401
         try:
-            inner = await self._answered()
+            inner = await self._behind()
         except AioRpcError as error:
             return getattr(error, name)()
         return await getattr(inner, name)()
@@ -157,7 +140,7 @@ class InterceptedCall(Generic[Q, R]):
     def _tell_that_it_failed(self) -> None:
         callbacks, self._callbacks = self._callbacks, ()
         for callback in callbacks:
-            callback(self)
+            tell(callback, self)
 
 
 class _OneResponse(InterceptedCall[Q, R]):
@@ -165,7 +148,7 @@ class _OneResponse(InterceptedCall[Q, R]):
         return self._respond().__await__()
 
     async def _respond(self) -> R:
-        response: R = await (await self._answered())
+        response: R = await (await self._behind())
         return response
 
 
@@ -173,7 +156,7 @@ class _Streaming(InterceptedCall[Q, R]):
     _advice = "iterate over it, or enter it"
 
     async def __aenter__(self) -> Self:
-        inner = await self._answered()
+        inner = await self._behind()
         if hasattr(inner, "__aenter__"):
             await inner.__aenter__()
         return self
@@ -196,12 +179,12 @@ class _ManyResponses(_Streaming[Q, R]):
 
     async def __anext__(self) -> R:
         if self._reading is None:
-            self._reading = aiter(await self._answered())
+            self._reading = aiter(await self._behind())
         return await anext(self._reading)
 
     async def read(self) -> R | EOFType:
         """Return the next response, or ``grpc.aio.EOF`` when there is none any more and all is well."""
-        response: R | EOFType = await (await self._answered()).read()
+        response: R | EOFType = await (await self._behind()).read()
         return response
 
     def _adapt(self, answer: Any, given: Any) -> Any:  # noqa: ANN401
@@ -224,11 +207,11 @@ class _ManyRequests(_Streaming[Q, R]):
 
     async def write(self, request: Q) -> None:
         """Send a request, waiting until the call takes it; see `StreamStreamCall.write`."""
-        await Written.of(self._written).write(await self._answered(), request)
+        await Written.of(self._written).write(await self._behind(), request)
 
     async def done_writing(self) -> None:
         """Tell the server that no request follows; see `StreamStreamCall.done_writing`."""
-        await Written.of(self._written).done_writing(await self._answered())
+        await Written.of(self._written).done_writing(await self._behind())
 
 
 @final

@@ -10,6 +10,7 @@ import trio
 from nimblepool import LeaseExpired
 
 from ._core import CoreChannel  # noqa: TC001 - the fields of a NamedTuple are looked at
+from ._errors import RpcCancelled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -87,12 +88,11 @@ class LeaseRoute:
             finally:
                 self._scopes.discard(scope)
         if scope.cancelled_caught:
-            raise LeaseExpired("the block of the lease was left while the call was running")
+            raise RpcCancelled(LEASE_ENDED)
 
     async def acquire(self, patience: float | Default | None) -> Part:  # noqa: ARG002 - see above
-        part = Part(self.channel)
         await trio.lowlevel.checkpoint()
-        return part
+        return Part(self.channel)  # only now: the block may have ended meanwhile
 
     def began(self, core: CoreCall) -> None:
         self._streams.add(core)

@@ -25,8 +25,8 @@ class ManyRequests(StreamingCall[Q, R]):
     """A call that has a stream of requests: from an iterator that was passed with it, or else from `write`.
 
     An iterator, of either kind, is gone through by a task of the channel's, with the context variables of the task that
-    begins the call, and closed when the call ends. What it raises cancels the call, and comes out of whatever waits for
-    a response.
+    begins the call; a generator is closed when the call ends. What it raises cancels the call, and comes out of
+    whatever waits for a response; what is no `Exception` ends the channel.
 
     Invariants:
         _feeder is not None if and only if the RPC has begun and there is an iterator
@@ -91,4 +91,7 @@ class ManyRequests(StreamingCall[Q, R]):
     async def _error(self) -> BaseException | None:
         if self._feeder is not None:
             self._feeder.raise_error()
-        return await super()._error()
+        error = await super()._error()
+        if error is not None and self._feeder is not None:
+            error.__cause__ = self._feeder.error
+        return error

@@ -10,6 +10,7 @@ from ._errors import CANCELLED_HERE, RpcCancelled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from types import TracebackType
 
 T = TypeVar("T")
 
@@ -28,15 +29,15 @@ class Once(Generic[T]):
         _scope is not None only if it has begun
     """
 
-    __slots__ = ("_others", "_scope", "_value", "error", "has_begun", "has_value")
-
-    def __init__(self) -> None:
-        self.has_begun = False
-        self._scope: trio.CancelScope | None = None
-        self._others: trio.Event | None = None
-        self._value: T
-        self.has_value = False
-        self.error: BaseException | None = None
+    # Of these a call that goes well sets three only, and has no use for an __init__.
+    has_begun = False
+    has_value = False
+    error: BaseException | None = None
+    _value: T
+    _traceback: TracebackType | None = None
+    """The error's own, to which each `get` adds its frames anew."""
+    _scope: trio.CancelScope | None = None
+    _others: trio.Event | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -54,7 +55,7 @@ class Once(Generic[T]):
                 self._others = trio.Event()
             await self._others.wait()
         if self.error is not None:
-            raise self.error
+            raise self.error.with_traceback(self._traceback)
         return self._value
 
     async def _run(self, do: Callable[[], Awaitable[T]]) -> None:
@@ -79,6 +80,7 @@ class Once(Generic[T]):
             return
         self.has_begun = True
         self.error = error if isinstance(error, Exception) else RpcCancelled(CANCELLED_HERE)
+        self._traceback = self.error.__traceback__
         if self._scope is not None:
             self._scope.cancel()
         if self._others is not None:

@@ -9,6 +9,8 @@ import trio
 
 from nimblepool import NoneIdle, PoolClosed
 
+from ._errors import CLOSED
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine
 
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
 
     from ._connectivity import Connectivity
     from ._core import CoreCall, CoreChannel
-
-CLOSED = "The channel was closed!"
 
 
 @final
@@ -28,6 +28,7 @@ class PoolRoute:
     good end. A verdict of the worker's would say the same, and cost as much as a third of a lease.
 
     Invariants:
+        _nursery is not None from `open` to `close`; the pool, closed, can be looked at after that
         _streams lists the RPCs on acquired channels that have not ended, with the tasks that began them
         _waiting counts the clients of `checkout` that have no channel yet
     """
@@ -43,6 +44,15 @@ class PoolRoute:
         """Begin to lend."""
         self._pool = pool
         self._nursery = nursery
+
+    def close(self) -> None:
+        """Start no more tasks; the pool has closed."""
+        self._nursery = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether tasks can be started."""
+        return self._nursery is not None
 
     def cancel_own(self) -> None:
         """Cancel the streams of the current task, which is about to close the pool, and so cannot end them itself."""
@@ -63,7 +73,7 @@ class PoolRoute:
         return self._pool
 
     def at_once(self) -> PromptCheckout[CoreChannel] | None:
-        if self._pool is None or self._waiting or not self._connectivity.is_ready:
+        if self._pool is None or self._waiting or not self._connectivity.ready:
             return None
         try:
             return self._pool.checkout_nowait()

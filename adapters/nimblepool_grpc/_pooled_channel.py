@@ -10,12 +10,12 @@ from grpc import ChannelConnectivity
 
 from nimblepool import DEFAULT, Backoff, PoolError, PoolOptions, open_pool
 
-from ._call import PAUSE
 from ._check import check_count
-from ._errors import RpcUnavailable, translated
+from ._errors import RpcUnavailable, in_grpcs_words
 from ._interceptors import Interceptors
 from ._leased_channel import LeasedChannel
 from ._pool_route import PoolRoute
+from ._route import PAUSE
 from ._stub_channel import StubChannel
 from ._tasks import open_task_group
 from ._worker import ChannelWorker
@@ -37,6 +37,11 @@ BACKOFF: Final = Backoff(base=0.05, cap=1.0)
 NOT_OURS: Final = {
     "max_size": "say channels=",
     "max_hold": "a call has its own timeout=, and a stream lasts as long as it lasts",
+    "ping_every": "say health_service=, or set the channel argument grpc.keepalive_time_ms",
+    "ping_batch": "say health_service=, or set the channel argument grpc.keepalive_time_ms",
+    "ping_after": "say health_service=, or set the channel argument grpc.keepalive_time_ms",
+    "ping_timeout": "set the channel argument grpc.keepalive_timeout_ms",
+    "reset_timeout": "nothing is done to a channel when a call has ended",
     "on_death": "calls on a channel that was lost fail by themselves, and those on one that drains may end",
 }
 
@@ -70,7 +75,8 @@ class PooledChannel(StubChannel):
             for the server as a whole; ``None`` for no checks. A server without the protocol counts as healthy.
         **pool_options: the options of `nimblepool.open_pool`. ``name`` is the target by default, ``max_opening`` 1, so
             that a burst waits for the first channel to connect, and ``on_open_failure`` is ``"each"``: every call may
-            try to connect. ``max_size``, ``max_hold`` and ``on_death`` make no sense here.
+            try to connect. ``max_size``, ``max_hold``, ``on_death``,
+            ``reset_timeout`` and those of pings make no sense here.
 
     Raises:
         ValueError: an argument has a value that is not allowed.
@@ -117,6 +123,7 @@ class PooledChannel(StubChannel):
             self._opened = stack
             stack.callback(self._has_closed)
             nursery = await stack.enter_async_context(open_task_group())
+            stack.callback(self._pool_route.close)
             pool = await stack.enter_async_context(open_pool(self._worker, **self._options))
             stack.callback(self._pool_route.cancel_own)
             self._pool_route.open(pool, nursery)
@@ -169,10 +176,8 @@ class PooledChannel(StubChannel):
             RpcUnavailable: one could not be connected.
             ValueError: ``n`` is more than there may be.
         """
-        try:
+        with in_grpcs_words():
             await self.pool.wait_ready(n)
-        except PoolError as error:
-            raise translated(error) from error.__cause__
 
     def refresh(self, spread: float = 0.0) -> None:
         """Replace every channel, over ``spread`` seconds; calls that run on them may end. After a deployment, say."""
@@ -188,7 +193,7 @@ class PooledChannel(StubChannel):
 
     def get_state(self, try_to_connect: bool = False) -> ChannelConnectivity:
         """Return READY if any channel is connected, and so on down; SHUTDOWN outside the block."""
-        if try_to_connect and self._opened is not None:
+        if try_to_connect and self._pool_route.is_open:
             self._pool_route.start_soon(self._try_to_connect)
         return self._worker.connectivity.state
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
     from ._core import CoreCall, CoreChannel
 
+PAUSE: Final = 0.05
+"""Seconds between two attempts to get a channel, for a call that waits until there is one."""
+
 
 class Held(Protocol):
-    """The right to begin a call on a channel: a lease of the pool, or a part of one."""
+    """The right to begin a call on a channel: a lease of the pool's, or a `Part` of the one that a block has."""
 
     @property
     def resource(self) -> CoreChannel: ...
@@ -24,10 +27,15 @@ class Held(Protocol):
 
 
 class Route(Protocol):
-    """Where a call gets its channel: from the pool, or from a lease."""
+    """Where a call gets its channel: from the pool, or from a lease.
+
+    It asks in one of three ways. A unary call, which lives as long as one block does, asks `at_once`, and if there is
+    something to wait for, or something that may cancel the block, `checkout`. A stream outlives the method that begins
+    it: `acquire`, and once its RPC has started, `began`.
+    """
 
     def at_once(self) -> PromptCheckout[CoreChannel] | None:
-        """Lend a channel to the block if there is nothing to wait for; ``None`` says: ask `checkout`."""
+        """Lend a channel to a block if there is nothing to wait for; ``None`` says: ask `checkout`."""
         ...
 
     def checkout(self, patience: float | Default | None) -> AbstractAsyncContextManager[Held]:
@@ -47,7 +55,7 @@ class Route(Protocol):
         ...
 
     def began(self, core: CoreCall) -> None:
-        """Take note of an RPC on an acquired channel."""
+        """Take note of an RPC on an acquired channel; no checkpoint may lie between the two."""
         ...
 
     def start_soon(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:

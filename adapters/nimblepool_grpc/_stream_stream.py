@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 from grpc.aio import StreamStreamCall as AbstractStreamStreamCall
 
 from ._many_requests import ManyRequests
-from ._many_responses import ManyResponses
+from ._responses import ManyResponses
 from ._types import Q, R
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from grpc.aio import StreamUnaryCall as AbstractStreamUnaryCall
 
 from ._many_requests import ManyRequests
 from ._once import Once
-from ._one_response import OneResponse
+from ._responses import OneResponse
 from ._types import Q, R
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from ._errors import CANCELLED_HERE
 from ._types import Q, R
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -53,10 +54,15 @@ class StreamingCall(Call[Q, R]):
         if core.done:
             await self._raise_if_failed()
 
+    def when_it_ends(self, run: Callable[[], object]) -> None:
+        """Call ``run`` when the RPC, which has begun, ends; the call can be abandoned before that all the same."""
+        assert self._core is not None, "bug: the RPC has not begun"
+        self._core.add_done_callback(run)
+
     def __del__(self) -> None:
         core = self._core
         if core is None:
-            if not self._once.has_begun:
+            if self.warns and not self._once.has_begun:
                 warn_never_used(self, "iterate over it, enter it, or await its response")
         elif not core.done and self._token is not None:
             # The collector runs anywhere, even in another thread.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, final
 
 from grpc.aio import UnaryStreamCall as AbstractUnaryStreamCall
 
-from ._many_responses import ManyResponses
+from ._responses import ManyResponses
 from ._types import Q, R
 
 if TYPE_CHECKING:

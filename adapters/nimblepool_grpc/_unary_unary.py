@@ -12,17 +12,16 @@ from ._call import warn_never_used
 from ._core import ChannelClosed
 from ._deadline import deadline_of
 from ._errors import CANCELLED_HERE, translated
-from ._one_response import OneResponse
+from ._responses import OneResponse
 from ._types import Q, R
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+    from collections.abc import Generator
 
     from nimblepool import PromptCheckout
 
     from ._core import CoreChannel
     from ._method import Method
-    from ._route import Held
     from ._terms import Terms
 
 
@@ -38,7 +37,11 @@ class UnaryUnaryCall(OneResponse[Q, R], AbstractUnaryUnaryCall[Q, R]):
         self._request = request
 
     def __await__(self) -> Generator[Any, Any, R]:
-        checkout = None if self._once.has_begun else self._at_once()
+        try:
+            checkout = None if self._once.has_begun else self._method.route.at_once()
+        except BaseException as error:
+            self._give_up(error)
+            raise
         responding = self._respond() if checkout is None else self._respond_at_once(checkout)
         return responding.__await__()
 
@@ -47,15 +50,8 @@ class UnaryUnaryCall(OneResponse[Q, R], AbstractUnaryUnaryCall[Q, R]):
         await self
 
     def __del__(self) -> None:
-        if not self._once.has_begun:
+        if not self._once.has_begun and self.warns:
             warn_never_used(self, "await it")
-
-    def _at_once(self) -> PromptCheckout[CoreChannel] | None:
-        try:
-            return self._method.route.at_once()
-        except BaseException as error:
-            self._give_up(error)
-            raise
 
     async def _receive(self) -> bytes | None:
         raw: bytes | None = await self._get()
@@ -68,16 +64,19 @@ class UnaryUnaryCall(OneResponse[Q, R], AbstractUnaryUnaryCall[Q, R]):
             with checkout as lease:
                 once.has_begun = True
                 try:
-                    raw = await self._send(lease, self._prepare())
-                finally:
-                    lease.release()
+                    request = self._prepare()
+                    raw = await self._take(lease).unary_unary(request, self._terms.metadata)
+                except BaseException:
+                    lease.release()  # in good order: see `PoolRoute`
+                    raise
         except NoneIdle:  # the idle channel was too old
             return await self._respond()
         except BaseException as error:
-            self._give_up(error)
-            if isinstance(error, PoolError | ChannelClosed):
-                raise translated(error) from error.__cause__
-            raise
+            failure = translated(error) if isinstance(error, PoolError | ChannelClosed) else error
+            self._give_up(failure)
+            if failure is error:
+                raise
+            raise failure from error.__cause__
         once.settle(raw)
         if raw is None:
             return await self._respond()
@@ -94,14 +93,11 @@ class UnaryUnaryCall(OneResponse[Q, R], AbstractUnaryUnaryCall[Q, R]):
 
     async def _ask(self, request: bytes) -> bytes | None:
         async with self._method.route.checkout(self._patience) as lease:
-            return await self._send(lease, request)
+            return await self._take(lease).unary_unary(request, self._terms.metadata)
 
     def _prepare(self) -> bytes:
         self._deadline = deadline_of(self._terms.timeout, scoped=True)
         return self._method.serialize(self._request)
-
-    def _send(self, lease: Held, request: bytes) -> Coroutine[Any, Any, bytes | None]:
-        return self._take(lease).unary_unary(request, self._terms.metadata)
 
     def _give_up(self, error: BaseException) -> None:
         self._once.fail(error)

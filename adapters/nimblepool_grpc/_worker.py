@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final, final
 
 import trio
@@ -17,12 +18,16 @@ from ._health import CHECK, Health
 from ._options import channel_arguments
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ._types import Options
 
 READY: Final = ChannelConnectivity.READY
 LOST: Final = frozenset({ChannelConnectivity.TRANSIENT_FAILURE, ChannelConnectivity.SHUTDOWN})
 PATIENCE: Final = 1.0
 """Seconds that the core may take to say why a channel has failed; it takes none."""
+CONNECTIONS: Final = 3
+"""How often a channel is connected if its server takes it and leaves at once, as one does that is being replaced."""
 
 
 @final
@@ -30,7 +35,8 @@ class ChannelWorker(PoolWorker[CoreChannel]):
     """Connects, watches and closes channels; for `PooledChannel`, or alone for `nimblepool.open_pool`.
 
     A channel that is lost, or told by its server to go away, takes no new call and is closed when its calls have ended:
-    those that run on it are not cut. The core's own reconnecting, and its delays, never come into play.
+    those that run on it are not cut. Those that wait until it is ready again (``wait_for_ready``) stay on it, and are
+    sent when the core has reconnected it, which it tries every 0.15 seconds unless ``options`` say otherwise.
 
     Args:
         target: the server, as gRPC names it: ``host:port``, ``dns:///...``, ``unix:...``.
@@ -93,10 +99,10 @@ class ChannelWorker(PoolWorker[CoreChannel]):
 
     async def watch(self, resource: CoreChannel) -> None:
         try:
-            async with trio.open_nursery(strict_exception_groups=True) as nursery:
-                if self._health is not None:
-                    nursery.start_soon(self._health.watch, resource)
+            if self._health is None:
                 await _stays_ready(resource)
+            else:
+                await _first_failure(partial(_stays_ready, resource), partial(self._health.watch, resource))
         finally:
             self.connectivity.lost(resource)
 
@@ -105,12 +111,30 @@ class ChannelWorker(PoolWorker[CoreChannel]):
 
 
 async def _connect(channel: CoreChannel) -> None:
-    channel.connect()
-    state = channel.state
-    while state is not READY:
+    for _ in range(CONNECTIONS):
+        state = await channel.connected()
+        if state is READY:
+            return
         if state in LOST:
             raise await _failure(channel)
-        state = await channel.wait_for_change(state)
+    raise ChannelFailed(f"the server ended {CONNECTIONS} connections as soon as they were made")
+
+
+async def _first_failure(*watches: Callable[[], Awaitable[None]]) -> None:
+    """Run ``watches`` together, and raise what the first of them to fail raises."""
+    failures: list[ChannelFailed] = []
+
+    async def run(watch: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await watch()
+        except ChannelFailed as error:
+            failures.append(error)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for watch in watches:
+            nursery.start_soon(run, watch)
+    raise failures[0]
 
 
 async def _stays_ready(channel: CoreChannel) -> None:

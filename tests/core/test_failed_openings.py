@@ -9,7 +9,7 @@ import weakref
 import pytest
 import trio
 
-from nimblepool import Backoff, CheckoutTimeout, PoolUnavailable, PoolWorker, Verdict, open_pool
+from nimblepool import Backoff, CheckoutTimeout, CircuitBreaker, PoolUnavailable, PoolWorker, Verdict, open_pool
 from nimblepool.testing import Fail, FakeResource, FakeWorker, Hang, Slow
 
 
@@ -118,3 +118,15 @@ async def test_to_each_his_own_does_not_hurry_what_dies_at_birth() -> None:
         with pytest.raises((CheckoutTimeout, PoolUnavailable)):
             await pool.run(FakeResource.use)
         assert worker.count("init") < 20
+
+
+async def test_an_outage_is_told_in_the_log_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    worker = FakeWorker()
+    worker.always("init", Fail(OSError("down")))
+    backoff = Backoff(base=1, cap=1, jitter="none")
+    async with open_pool(worker, min_size=1, backoff=backoff, breaker=CircuitBreaker(threshold=2)) as pool:
+        await trio.sleep(60)
+        worker.always("init", None)
+        await pool.wait_ready()
+    told = [record.getMessage() for record in caplog.records if "circuit breaker" in record.getMessage()]
+    assert [words.split()[-1] for words in told] == ["open", "closed"]

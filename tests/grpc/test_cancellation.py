@@ -1,8 +1,6 @@
 import gc
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import grpc
 import grpc.aio
@@ -12,88 +10,12 @@ import trio
 from nimblepool.testing import check_balance, sweep
 from nimblepool_grpc import PooledChannel
 from tests.grpc.figures import blocks, memory, threads
-from tests.grpc.kinds import KINDS, STREAMS, Kind, ask, begin, each, every_kind, finish
+from tests.grpc.kinds import KINDS, Kind, ask, begin, every_kind, finish
 from tests.grpc.peer import PATIENCE, Server, nothing_runs, until
 from tests.grpc.stubs import Generated, Stubs
+from tests.grpc.uses import Use, both, down, single, up
 
-Use = Callable[[Any, Stubs], Awaitable[object]]
 CANCELLED_CALLS = 3000
-
-
-async def single(stub: Generated, pb: Stubs) -> None:
-    assert (await stub.Single(pb.Order(number=1))).number == 1
-
-
-async def single_and_its_metadata(stub: Generated, pb: Stubs) -> None:
-    call = stub.Single(pb.Order(number=1), metadata=[("initial-a", "1"), ("trailing-b", "2")])
-    assert (await call.initial_metadata())["initial-a"] == "1"
-    assert (await call).number == 1
-    assert (await call.trailing_metadata())["trailing-b"] == "2"
-    assert await call.code() is grpc.StatusCode.OK
-
-
-async def failing(stub: Generated, pb: Stubs) -> None:
-    with pytest.raises(grpc.aio.AioRpcError):
-        await stub.Single(pb.Order(code=grpc.StatusCode.ABORTED.value[0]))
-
-
-async def down(stub: Generated, pb: Stubs) -> None:
-    assert [reply.number async for reply in stub.Down(pb.Order(replies=3))] == [0, 1, 2]
-
-
-async def down_read(stub: Generated, pb: Stubs) -> None:
-    async with stub.Down(pb.Order(replies=-1)) as call:
-        assert (await call.read()).number == 0
-        assert (await call.read()).number == 1
-
-
-async def up(stub: Generated, pb: Stubs) -> None:
-    assert (await stub.Up(each(pb.Order(number=1), pb.Order(number=2)))).number == 3
-
-
-async def up_write(stub: Generated, pb: Stubs) -> None:
-    async with stub.Up() as call:
-        await call.write(pb.Order(number=1))
-        await call.write(pb.Order(number=2))
-        await call.done_writing()
-        assert (await call).number == 3
-
-
-async def both(stub: Generated, pb: Stubs) -> None:
-    orders = each(pb.Order(number=1), pb.Order(number=2))
-    assert [reply.number async for reply in stub.Both(orders)] == [1, 2]
-
-
-async def both_written_and_read(stub: Generated, pb: Stubs) -> None:
-    async with stub.Both() as call:
-        await call.write(pb.Order(number=1))
-        assert (await call.read()).number == 1
-        await call.write(pb.Order(number=2))
-        assert (await call.read()).number == 2
-        await call.done_writing()
-        assert await call.read() is grpc.aio.EOF
-
-
-USES: list[Use] = [
-    single, single_and_its_metadata, failing, down, down_read, up, up_write, both, both_written_and_read,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("use", USES, ids=lambda use: use.__name__)
-async def test_cancelled_at_every_checkpoint_a_call_leaves_nothing_behind(
-    channel: PooledChannel, stub: Generated, pb: Stubs, server: Server, use: Use
-) -> None:
-    async def check() -> None:
-        await nothing_runs(server)
-        assert channel.stats.leases == 0
-        check_balance(channel.pool)
-        await single(stub, pb)
-        assert channel.stats.lost == 0
-
-    await check()
-    with trio.fail_after(PATIENCE):
-        assert await sweep(lambda: use(stub, pb), check) >= 2
-    assert channel.stats.opened == 1
 
 
 async def test_cancelled_at_every_checkpoint_a_pinned_channel_is_given_back(
@@ -303,20 +225,6 @@ async def test_thousands_of_cancelled_calls_leave_neither_memory_nor_threads_nor
     assert (after[1] - before[1]) / CANCELLED_CALLS < 0.3
     assert (after[2] - before[2]) / CANCELLED_CALLS < 600
     assert channel.stats.leases == 0
-
-
-@pytest.mark.parametrize("kind", STREAMS)
-async def test_a_call_that_is_dropped_in_mid_flight_gives_its_lease_back(
-    channel: PooledChannel, stub: Generated, pb: Stubs, server: Server, kind: Kind
-) -> None:
-    call = begin(kind, stub, pb.Order(hold=True), metadata=[("initial-a", "1")])
-    await call.initial_metadata()
-    await until(lambda: server.figures().running == 1)
-    assert channel.stats.leases == 1
-    del call
-    gc.collect()
-    await until(lambda: not channel.stats.leases)
-    await nothing_runs(server)
 
 
 async def test_an_iteration_that_is_broken_off_gives_its_lease_back(

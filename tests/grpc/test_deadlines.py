@@ -1,3 +1,4 @@
+import sys
 from collections import Counter
 from math import inf
 
@@ -5,9 +6,10 @@ import grpc
 import grpc.aio
 import pytest
 import trio
+import trio.testing
 
 from nimblepool import CheckoutTimeout
-from nimblepool_grpc import PooledChannel
+from nimblepool_grpc import PooledChannel, RpcCheckoutTimeout
 from tests.grpc.kinds import KINDS, Kind, ask, begin, every_kind, finish
 from tests.grpc.peer import PATIENCE, Server, nothing_runs, until
 from tests.grpc.stubs import Generated, Stubs
@@ -112,6 +114,40 @@ async def test_a_timeout_that_is_past_fails_at_once(stub: Generated, pb: Stubs, 
             await stub.Single(pb.Order(hold=True), timeout=timeout)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await nothing_runs(server)
+
+
+@every_kind
+@pytest.mark.parametrize("timeout", [0, -1])
+async def test_nothing_is_sent_after_the_deadline(
+    stub: Generated, pb: Stubs, server: Server, kind: Kind, timeout: float
+) -> None:
+    await stub.Single(pb.Order())
+    before = sum(server.figures().begun.values())
+    for _ in range(20):
+        with trio.fail_after(PATIENCE), pytest.raises(RpcCheckoutTimeout, match="before anything was sent") as caught:
+            await ask(kind, stub, pb.Order(replies=1), timeout=timeout)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert sum(server.figures().begun.values()) == before
+
+
+@every_kind
+@pytest.mark.parametrize("far", [1e10, float(sys.maxsize)])
+async def test_a_deadline_that_nobody_will_see_is_none(stub: Generated, pb: Stubs, kind: Kind, far: float) -> None:
+    with trio.fail_after(far):
+        assert (await ask(kind, stub, pb.Order(replies=1))).remaining == -1
+    assert (await ask(kind, stub, pb.Order(replies=1), timeout=far)).remaining == -1
+
+
+def test_a_mocked_clock_is_none_of_the_servers_business(server: Server, pb: Stubs) -> None:
+    async def main() -> None:
+        async with PooledChannel(server.target) as channel:
+            stub = pb.PeerStub(channel)
+            for kind in KINDS:
+                with trio.fail_after(SHORT):
+                    assert (await ask(kind, stub, pb.Order(replies=1, sleep=2 * SHORT))).remaining == -1
+            assert 25 < (await stub.Single(pb.Order(), timeout=30)).remaining <= 30 * 1.05
+
+    trio.run(main, clock=trio.testing.MockClock())
 
 
 async def test_a_stream_ends_at_its_deadline_however_busy_it_is(stub: Generated, pb: Stubs, server: Server) -> None:

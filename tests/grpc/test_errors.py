@@ -19,7 +19,8 @@ from nimblepool import (
     PoolUnavailable,
 )
 from nimblepool_grpc import PooledChannel
-from nimblepool_grpc._errors import translated
+from nimblepool_grpc._answered import Settled
+from nimblepool_grpc._errors import in_grpcs_words, translated
 from tests.grpc.kinds import Kind, ask, every_kind
 from tests.grpc.peer import Server
 from tests.grpc.stubs import Generated, Stubs
@@ -40,7 +41,9 @@ def test_an_error_of_the_pool_is_grpcs_too(
 ) -> None:
     error = theirs("its words")
     error.__cause__ = ValueError("why")
-    new: Generated = translated(error)
+    with pytest.raises(grpc.aio.AioRpcError) as caught, in_grpcs_words():
+        raise error
+    new: Generated = caught.value
     assert type(new).__name__ == ours.__name__
     assert issubclass(ours, theirs)
     assert (new.code(), new.details()) == (code, "its words")
@@ -49,6 +52,18 @@ def test_an_error_of_the_pool_is_grpcs_too(
     assert new.__cause__ is error.__cause__
     assert "its words" in str(new)
     assert translated(new) is new
+
+
+def test_a_call_whose_lease_was_revoked_was_cancelled() -> None:
+    new = translated(LeaseRevoked("its words"))
+    assert isinstance(new, nimblepool_grpc.RpcCancelled)
+    assert (new.details(), new.debug_error_string()) == ("the channel was closed", "its words")
+
+
+async def test_a_request_that_an_answered_call_does_not_send_is_not_quoted() -> None:
+    with pytest.raises(nimblepool_grpc.RpcEnded) as caught:
+        await Settled().write("hunter2")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_an_unavailable_pool_says_what_the_core_says_and_when_to_come_back() -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,54 @@ async def test_who_says_so_waits_for_a_server_that_is_not_there_yet(own_server: 
         assert len(replies) == 1
 
 
+async def test_who_waits_on_a_channel_that_broke_is_served_as_soon_as_its_server_is_back(
+    own_server: Server, pb: Stubs
+) -> None:
+    ended: list[float] = []
+
+    async def wait(stub: Generated, kind: Kind) -> None:
+        await ask(kind, stub, pb.Order(replies=1), wait_for_ready=True)
+        ended.append(time.monotonic())
+
+    async with PooledChannel(own_server.target) as channel, trio.open_nursery() as nursery:
+        stub = pb.PeerStub(channel)
+        await stub.Single(pb.Order())
+        own_server.kill()
+        for kind in KINDS:
+            nursery.start_soon(wait, stub, kind)
+        await trio.sleep(4)  # in which the core, left to itself, would have lengthened its delays to seconds
+        await trio.to_thread.run_sync(own_server.start)
+        back = time.monotonic()
+        await until(lambda: len(ended) == len(KINDS))
+    assert max(ended) - back < 0.3
+
+
+async def test_who_waits_for_a_first_channel_is_served_as_soon_as_the_server_is_there(
+    own_server: Server, pb: Stubs
+) -> None:
+    own_server.kill()
+    async with PooledChannel(own_server.target) as channel, trio.open_nursery() as nursery:
+        nursery.start_soon(partial(ask, "Single", pb.PeerStub(channel), pb.Order(), wait_for_ready=True))
+        await trio.sleep(3)  # in which the pool's attempts grow apart
+        await trio.to_thread.run_sync(own_server.start)
+        with trio.fail_after(0.3):
+            while not channel.stats.opened:  # noqa: ASYNC110 - nobody could set an event
+                await trio.sleep(0.002)
+
+
+@pytest.mark.parametrize("health_service", [None, ""])
+async def test_the_log_says_of_a_lost_channel_what_happened_and_no_more(
+    own_server: Server, pb: Stubs, caplog: pytest.LogCaptureFixture, health_service: str | None
+) -> None:
+    caplog.set_level("INFO", "nimblepool")
+    async with PooledChannel(own_server.target, health_service=health_service) as channel:
+        await pb.PeerStub(channel).Single(pb.Order())
+        own_server.kill()
+        await until(lambda: not channel.stats.size)
+    (line,) = [record.message for record in caplog.records if "died" in record.message]
+    assert "a resource died: ChannelFailed(" in line
+
+
 async def test_who_waits_for_a_server_waits_no_longer_than_the_deadline(own_server: Server, pb: Stubs) -> None:
     own_server.kill()
     async with PooledChannel(own_server.target) as channel:
@@ -210,6 +259,50 @@ async def test_a_server_that_speaks_something_else_is_unavailable(pb: Stubs) -> 
         async with PooledChannel(f"127.0.0.1:{port}", init_timeout=2) as channel:
             await _is_unavailable("Single", pb.PeerStub(channel).Single(pb.Order()))
         nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_leaves_right_behind_the_handshake_holds_nobody_up(server: Server, pb: Stubs) -> None:
+    settings = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    goaway = bytes([0, 0, 8, 7, 0, 0, 0, 0, 0, *bytes(8)])
+    accepted = 0
+
+    async def serve(client: trio.SocketStream) -> None:
+        nonlocal accepted
+        accepted += 1
+        async with client:
+            if accepted <= 3:
+                await client.receive_some()
+                await client.send_all(settings + goaway)
+            else:
+                await pass_on(client, server.port)
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        async with PooledChannel(f"127.0.0.1:{port}", checkout_timeout=PATIENCE) as channel:
+            with trio.fail_after(PATIENCE):
+                while accepted <= 3:
+                    try:
+                        await pb.PeerStub(channel).Single(pb.Order(), wait_for_ready=True)
+                    except grpc.aio.AioRpcError as error:
+                        assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017 - it may also succeed
+                assert (await pb.PeerStub(channel).Single(pb.Order(number=1), wait_for_ready=True)).number == 1
+        nursery.cancel_scope.cancel()
+
+
+async def pass_on(client: trio.SocketStream, port: int) -> None:
+    """Let a client and the server talk to each other."""
+    server = await trio.open_tcp_stream("127.0.0.1", port)
+    async with server, trio.open_nursery() as nursery:
+
+        async def copy(source: trio.SocketStream, target: trio.SocketStream) -> None:
+            async for data in source:
+                await target.send_all(data)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(copy, client, server)
+        nursery.start_soon(copy, server, client)
 
 
 async def test_a_name_that_nobody_knows_is_unavailable(pb: Stubs) -> None:

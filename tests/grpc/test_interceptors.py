@@ -264,6 +264,32 @@ async def test_a_call_can_be_cancelled_while_an_interceptor_is_at_it(server: Ser
         assert await call.code() is grpc.StatusCode.CANCELLED
 
 
+@pytest.mark.filterwarnings("error")
+async def test_a_call_that_an_interceptor_asked_for_and_did_not_use_is_no_mistake_of_the_clients(
+    server: Server, pb: Stubs
+) -> None:
+    async def hang(continuation: Generated, details: Generated, request: Generated) -> Generated:
+        await continuation(details, request)
+        await trio.sleep_forever()
+
+    async def answer(continuation: Generated, details: Generated, request: Generated) -> Generated:
+        await continuation(details, request)
+        return pb.Reply(number=7)
+
+    async def answer_all(continuation: Generated, details: Generated, request: Generated) -> AsyncIterator[Generated]:
+        await continuation(details, request)
+        return each(pb.Reply(number=8))
+
+    interceptors = [Unary(answer), Down(answer_all)]
+    async with PooledChannel(server.target, interceptors=interceptors) as channel:
+        assert (await pb.PeerStub(channel).Single(pb.Order())).number == 7
+        assert [reply.number async for reply in pb.PeerStub(channel).Down(pb.Order())] == [8]
+    async with PooledChannel(server.target, interceptors=[Unary(hang)]) as channel:
+        with trio.move_on_after(0.01):
+            await pb.PeerStub(channel).Single(pb.Order())
+    gc.collect()
+
+
 @pytest.mark.parametrize("kind", ["Down", "Both"])
 async def test_an_intercepted_stream_that_is_dropped_gives_its_lease_back(
     server: Server, pb: Stubs, kind: Kind

@@ -9,7 +9,7 @@ import trio.testing
 
 from nimblepool import LeaseExpired, PoolOverloaded
 from nimblepool.testing import check_balance
-from nimblepool_grpc import PooledChannel
+from nimblepool_grpc import PooledChannel, RpcCancelled, RpcLeaseExpired, RpcLeaseRevoked
 from tests.grpc.figures import connections
 from tests.grpc.kinds import KINDS, Kind, ask, every_kind
 from tests.grpc.peer import PATIENCE, Server, nothing_runs, until
@@ -48,7 +48,7 @@ async def test_long_calls_spread_over_the_channels_and_none_fails(server: Server
     used: Counter[str] = Counter()
 
     async def work(stub: Generated) -> None:
-        used[(await stub.Single(pb.Order(sleep=0.5))).peer] += 1
+        used[(await stub.Single(pb.Order(sleep=1.0))).peer] += 1
 
     async with PooledChannel(server.target, channels=8, checkout_timeout=PATIENCE) as channel:
         stub = pb.PeerStub(channel)
@@ -115,15 +115,73 @@ async def test_a_lease_that_has_ended_refuses(channel: PooledChannel, pb: Stubs,
     assert isinstance(caught.value, grpc.aio.AioRpcError)
 
 
+@every_kind
 async def test_a_call_that_is_still_running_when_its_lease_ends_is_cancelled(
-    channel: PooledChannel, pb: Stubs, server: Server
+    channel: PooledChannel, pb: Stubs, server: Server, kind: Kind
+) -> None:
+    async def call() -> None:
+        with pytest.raises(RpcCancelled, match="lease of the channel has ended"):
+            await ask(kind, stub, pb.Order(hold=True))
+
+    async with trio.open_nursery() as nursery:
+        async with channel.lease() as one:
+            stub = pb.PeerStub(one)
+            nursery.start_soon(call)
+            await until(lambda: server.figures().running == 1)
+        assert channel.stats.leases == 0
+    await nothing_runs(server)
+
+
+@every_kind
+@pytest.mark.parametrize("checkpoints", range(5))
+async def test_a_call_that_begins_as_its_lease_ends_is_cancelled_or_refused(
+    channel: PooledChannel, pb: Stubs, kind: Kind, checkpoints: int
+) -> None:
+    async def call() -> None:
+        with pytest.raises((RpcCancelled, LeaseExpired)):
+            await ask(kind, stub, pb.Order(replies=1))
+
+    async with channel.lease() as one:
+        await ask(kind, pb.PeerStub(one), pb.Order(replies=1))
+    async with trio.open_nursery() as nursery, channel.lease() as one:
+        stub = pb.PeerStub(one)
+        nursery.start_soon(call)
+        for _ in range(checkpoints):
+            await trio.lowlevel.checkpoint()
+
+
+async def test_a_leased_channel_that_is_asked_about_its_state_too_late_answers_in_grpcs_words(
+    channel: PooledChannel,
 ) -> None:
     async with channel.lease() as one:
-        call = pb.PeerStub(one).Down(pb.Order(replies=-1, pause=0.001))
-        await call.read()
-    assert channel.stats.leases == 0
+        assert one.get_state() is grpc.ChannelConnectivity.READY
+        await one.channel_ready()
+    with pytest.raises(RpcLeaseExpired):
+        one.get_state()
+    with pytest.raises(RpcLeaseExpired):
+        await one.wait_for_state_change(grpc.ChannelConnectivity.READY)
+    with pytest.raises(RpcLeaseExpired):
+        await one.channel_ready()
+
+
+@pytest.mark.parametrize("kind", [None, "Single", "Down", "Up", "Both"])
+async def test_a_lease_that_the_closing_channel_revokes_ends_with_an_error_of_grpcs(
+    server: Server, pb: Stubs, kind: Kind | None
+) -> None:
+    leased = trio.Event()
+
+    async def hold(channel: PooledChannel) -> None:
+        with pytest.raises(RpcLeaseRevoked):
+            async with channel.lease() as one:
+                leased.set()
+                if kind is not None:
+                    await ask(kind, pb.PeerStub(one), pb.Order(hold=True))
+                await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery, PooledChannel(server.target, close_grace=0.05) as channel:
+        nursery.start_soon(hold, channel)
+        await leased.wait()
     await nothing_runs(server)
-    assert call.done()
 
 
 async def test_max_age_spreads_load_over_new_connections(server: Server, pb: Stubs) -> None:

@@ -1,7 +1,8 @@
 """What can happen to a stream between its first message and its last."""
 
 import contextvars
-from collections.abc import AsyncIterator
+import gc
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc
@@ -10,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from nimblepool_grpc import PooledChannel
+from nimblepool_grpc import PooledChannel, RpcCancelled
 from tests.grpc.kinds import Kind, finish
 from tests.grpc.peer import PATIENCE, Server, nothing_runs, until
 from tests.grpc.stubs import Generated, Stubs
@@ -59,6 +60,61 @@ async def test_a_request_iterator_is_closed_when_its_call_is_cancelled(
         nursery.cancel_scope.cancel()
     with trio.fail_after(PATIENCE):
         await closed.wait()
+
+
+@with_requests
+async def test_a_generator_of_requests_is_closed_when_its_call_ends(stub: Generated, pb: Stubs, kind: Kind) -> None:
+    closed = trio.Event()
+
+    def orders() -> Iterator[Generated]:
+        try:
+            while True:
+                yield pb.Order(number=1, answer=True)
+        finally:
+            closed.set()
+
+    generator = orders()  # held here, so that no collector closes it
+    call = getattr(stub, kind)(generator)
+    assert (await finish(kind, call)).number == 1
+    with trio.fail_after(PATIENCE):
+        await closed.wait()
+    del generator
+
+
+@with_requests
+async def test_what_a_request_iterator_raises_comes_out_once_and_is_the_cause_after_that(
+    stub: Generated, pb: Stubs, kind: Kind
+) -> None:
+    error = LookupError("the iterator's")
+    call = getattr(stub, kind)(_failing(pb, error))
+    assert await call.code() is grpc.StatusCode.CANCELLED
+    with pytest.raises(LookupError) as caught:
+        await finish(kind, call)
+    assert caught.value is error
+    for _ in range(2):
+        with pytest.raises(RpcCancelled) as cancelled:
+            await finish(kind, call)
+        assert cancelled.value.__cause__ is error
+
+
+@with_requests
+async def test_what_a_request_iterator_raises_is_logged_if_nobody_gets_to_see_it(
+    stub: Generated, pb: Stubs, kind: Kind, caplog: pytest.LogCaptureFixture
+) -> None:
+    for words in ("seen", "not seen"):
+        call = getattr(stub, kind)(_failing(pb, LookupError(words)))
+        assert await call.code() is grpc.StatusCode.CANCELLED
+        if words == "seen":
+            with pytest.raises(LookupError):
+                await finish(kind, call)
+        del call
+    gc.collect()
+    assert [repr(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["LookupError('not seen')"]
+
+
+def _failing(pb: Stubs, error: Exception) -> Iterator[Generated]:
+    yield pb.Order(number=1)
+    raise error
 
 
 @with_requests

@@ -4,6 +4,7 @@ This package is the only place that touches `grpc._cython.cygrpc`, which is not 
 the installed grpcio has all of it.
 """
 
+from . import _cygrpc as _cygrpc  # first: it says what to do where grpcio is missing, or does not fit
 from ._call import CoreCall
 from ._channel import CoreChannel
 from ._errors import CallEnded, ChannelClosed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol, final
 
 import grpc
 import trio
-from trio.lowlevel import checkpoint, checkpoint_if_cancelled
+from trio.lowlevel import checkpoint, checkpoint_if_cancelled, enable_ki_protection
 
 from ._batch import pass_by
 from ._cygrpc import cygrpc
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CoreCall"]
 
-_logger = logging.getLogger("nimblepool_grpc")
+_logger = logging.getLogger("nimblepool")
 _CANCELLED: Final = "the task that waited for it was cancelled"
 _CLOSED: Final = "the channel is closed"
 _CLOSE: Final = cygrpc.SendCloseFromClientOperation(0)  # has no state, so one serves all
@@ -47,13 +47,17 @@ class CoreCall:
     `unary_unary`, `receive`, `send`, `half_close` or `response` cancels the RPC, and waits until the core has let go
     of it (no network is involved: well under a millisecond) before the cancellation goes on. One that is cancelled in
     `status`, `initial_metadata` or `connected` just stops waiting.
-    """
 
-    # - in home.running from its start until status_now is set, which is once
-    # - _receiving, _sending, _responding: the batch that a task waits for, or will
-    # - _call: let go of when nothing more can be asked of it, as it keeps a closed channel's connection
-    # - _exhausted: there is nothing to receive any more
-    # - _incoming, _initial, _final: what the core puts a message, the server's metadata and the end into
+    It is used in the trio run that made it: elsewhere, what has to wait or to end it raises RuntimeError.
+
+    Invariants:
+        it is in home.running from its start until status_now is set, which is once
+        _receiving, _sending, _responding are the batch that a task waits for, or will, if there is any
+        _call is None once nothing more can be asked of it, for it keeps a closed channel's connection
+        _exhausted if and only if there is nothing to receive any more
+        _incoming, _initial, _final are what the core puts a message, the server's metadata and the end into
+        _callbacks is None once status_now is set
+    """
 
     __slots__ = (
         "__weakref__",
@@ -171,6 +175,7 @@ class CoreCall:
         self._home.running.add(self)
         return True
 
+    @enable_ki_protection
     def _begin(self, operations: tuple[Operation, ...], then: Callable[[], None] | None) -> Batch:
         assert self._call is not None, "bug: the RPC has ended"
         try:
@@ -202,6 +207,7 @@ class CoreCall:
         if self._exhausted:
             await pass_by(self)
             return None
+        self._reactor.check()
         batch = self._receiving or self._fetch()
         await batch.wait(self, "receiving")
         message = self._incoming.message()
@@ -243,8 +249,10 @@ class CoreCall:
         else:
             await self._send(_CLOSE)
 
+    @enable_ki_protection
     async def _send(self, operation: Operation) -> bool:
         """Tell whether the core has taken it."""
+        self._reactor.check()
         if self._sending is not None:
             raise trio.BusyResourceError("another task is already sending")
         self._half_closed = operation is _CLOSE
@@ -264,6 +272,7 @@ class CoreCall:
         if self._responding is None:
             await pass_by(self)  # it was cancelled before it began
             return None
+        self._reactor.check()
         await self._responding.wait(self, "waiting for the response")
         return self._single_response()
 
@@ -275,6 +284,8 @@ class CoreCall:
 
     async def connected(self) -> None:
         """Wait until the RPC's metadata, and a single request, have been sent, or the RPC has ended."""
+        if self.status_now is None:
+            self._reactor.check()
         if self._connected is None:
             self._connected = trio.Event()
             if self.status_now is not None or self.initial_metadata_now is not None:
@@ -284,6 +295,7 @@ class CoreCall:
     async def initial_metadata(self) -> Metadata:
         """Wait for the server's initial metadata; empty if the RPC ended without."""
         if self.initial_metadata_now is None:
+            self._reactor.check()
             if self._initial_here is None:
                 self._initial_here = trio.Event()
             await self._initial_here.wait()
@@ -295,6 +307,7 @@ class CoreCall:
     async def status(self) -> Status:
         """Wait for the end of the RPC. After a None from `receive` it comes without waiting on the network."""
         if self.status_now is None:
+            self._reactor.check()
             if self._end is None:
                 self._end = trio.Event()
             await self._end.wait()
@@ -310,13 +323,18 @@ class CoreCall:
 
     # The end.
 
+    @enable_ki_protection
     def cancel(self, details: str) -> bool:
         """End the RPC with CANCELLED and ``details``, here and at the server; tell whether it was still running.
 
         `status_now` is set when this returns, and the done callbacks have run.
+
+        Raises:
+            RuntimeError: it runs, and this is another trio run than its own.
         """
         if self.status_now is not None:
             return False
+        self._reactor.check()
         assert self._call is not None, "bug: let go of before the end"
         self._call.cancel(details)
         self.is_cancelled = True
@@ -333,7 +351,7 @@ class CoreCall:
     def add_done_callback(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` once when the RPC ends, synchronously: at once if it has ended.
 
-        An exception of it is logged: it would come out of whatever happens to end the RPC.
+        What it raises is logged, SystemExit as well: it would come out of whatever happens to end the RPC.
         """
         if self.status_now is not None:
             _call_back(callback)
@@ -352,8 +370,9 @@ class CoreCall:
             self._know_initial_metadata(self._initial.initial_metadata())
 
     def _on_all(self) -> None:
-        self._on_initial_metadata()
-        self._on_end()
+        if self.status_now is None:
+            self._know_initial_metadata(self._initial.initial_metadata())
+            self._finish(Status.received(self._final))
 
     def _on_end(self) -> None:
         if self.status_now is None:
@@ -385,5 +404,5 @@ class CoreCall:
 def _call_back(callback: Callable[[], object]) -> None:
     try:
         callback()
-    except Exception:
+    except BaseException:
         _logger.exception("a done callback of an RPC failed")

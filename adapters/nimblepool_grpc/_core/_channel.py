@@ -18,10 +18,15 @@ from ._running import get_running, running, set_running
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ._batch import Batch
+
 __all__ = ["CoreChannel"]
 
 _STATES: Final[dict[int, grpc.ChannelConnectivity]] = {state.value[0]: state for state in grpc.ChannelConnectivity}
 _NUMBERS: Final = {state: number for number, state in _STATES.items()}
+_IDLE: Final = grpc.ChannelConnectivity.IDLE
+_CONNECTING: Final = grpc.ChannelConnectivity.CONNECTING
+_READY: Final = grpc.ChannelConnectivity.READY
 _SHUTDOWN: Final = grpc.ChannelConnectivity.SHUTDOWN
 _CLOSED: Final = "the channel was closed"
 _TICK: Final = 2.0
@@ -31,6 +36,19 @@ A watch cannot be cancelled; it ends when the channel is destroyed. But in newer
 call that somebody keeps, though it has ended, puts that off: so a watch is kept short. All watches of a process end at
 the same tick, which wakes the run once.
 """
+
+
+_SETTLING: Final = 0.005
+"""Seconds that a connection must have lasted, to be used.
+
+A server that is being replaced may accept it and say GOAWAY at once. A call that came between would, one time in a
+hundred, send the core into an endless loop: it retries on the connection that is gone, in the very thread that is to
+take note of that, which may be the run's own.
+"""
+
+
+def _next_tick() -> float:
+    return (time.time() // _TICK + 1) * _TICK
 
 
 def _wait_flags(wait_for_ready: bool | None) -> int:
@@ -56,10 +74,13 @@ class CoreChannel:
 
     Raises:
         RuntimeError: outside of a trio run.
-    """
 
-    # - _watching: the core watches for a change; at most one watch at a time, which ends with the channel
-    # - _changed: set when that watch ends, and replaced
+    Invariants:
+        _watch is the core's watch for a change, or None if there is none; it ends with the channel at the latest
+        _changed is not set; it is replaced when it is, which the end of a watch does
+        _changes counts the watches that ended with a change
+        running is empty once closed
+    """
 
     def __init__(
         self,
@@ -77,7 +98,8 @@ class CoreChannel:
         """The calls that have begun and not ended."""
         self._reactor = Reactor.current()
         self._secure = credentials is not None
-        self._watching = False
+        self._watch: Batch | None = None
+        self._changes = 0
         self._changed = trio.Event()
         arguments = tuple(options)
         if compression is not None:
@@ -96,6 +118,28 @@ class CoreChannel:
         if not self.closed:
             self._channel.check_connectivity_state(True)
 
+    async def connected(self) -> grpc.ChannelConnectivity:
+        """Start connecting, if the channel is idle, and return what came of it.
+
+        That is READY, if the connection has lasted for an instant; IDLE, if it has come and gone; TRANSIENT_FAILURE; or
+        SHUTDOWN, once closed.
+        """
+        await checkpoint()
+        before = self._changes
+        while (state := self.state) is _CONNECTING or (state is _IDLE and self._changes == before):
+            self._begin_watch(state, _next_tick())
+            self.connect()  # after the watch, which thus sees it even if the channel is idle again soon
+            await self._changed.wait()
+        return state if self._changes == before else await self._settled()
+
+    async def _settled(self) -> grpc.ChannelConnectivity:
+        """Wait until the channel is not READY, or has been for long enough, by the core's clock; return the state."""
+        end = time.time() + _SETTLING
+        while (state := self.state) is _READY and time.time() < end:
+            self._begin_watch(state, end)
+            await self._changed.wait()
+        return state
+
     async def wait_for_change(self, last: grpc.ChannelConnectivity) -> grpc.ChannelConnectivity:
         """Wait until the connectivity is not ``last``, and return it: SHUTDOWN once closed.
 
@@ -103,19 +147,20 @@ class CoreChannel:
         """
         await checkpoint()
         while (state := self.state) is last and not self.closed:
-            self._watch(state)
+            self._begin_watch(state, _next_tick())
             await self._changed.wait()
         return state
 
-    def _watch(self, state: grpc.ChannelConnectivity) -> None:
-        if not self._watching:
-            self._watching = True
+    def _begin_watch(self, state: grpc.ChannelConnectivity, end: float) -> None:
+        if self._watch is None:
             self._reactor.watches += 1
-            tick = (time.time() // _TICK + 1) * _TICK
-            self._reactor.begin(self._channel.watch_connectivity_state(_NUMBERS[state], tick), self._on_change)
+            watching = self._channel.watch_connectivity_state(_NUMBERS[state], end)
+            self._watch = self._reactor.begin(watching, self._on_change)
 
     def _on_change(self) -> None:
-        self._watching = False
+        watch, self._watch = self._watch, None
+        assert watch is not None, "bug: a watch ended that had not begun"
+        self._changes += not watch.failed  # it fails at its end
         self._reactor.watches -= 1
         if not self.closed:
             self._wake()

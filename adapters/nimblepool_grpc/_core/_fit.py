@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
 __all__ = ["lacks", "load"]
@@ -43,6 +44,24 @@ _MEMBERS: Final = (
     "execute_batch",
     "init_grpc_aio",
 )
+_OPERATIONS: Final[dict[str, tuple[object, ...]]] = {
+    "ReceiveInitialMetadataOperation": (0,),
+    "ReceiveMessageOperation": (0,),
+    "ReceiveStatusOnClientOperation": (0,),
+    "SendCloseFromClientOperation": (0,),
+    "SendInitialMetadataOperation": ((), 0),
+    "SendMessageOperation": (b"", 0),
+}
+"""How each is made."""
+_CALLS: Final[dict[str, tuple[object, ...]]] = {
+    "AioChannel.call": (None, b"", None, None, None),
+    "AioChannel.check_connectivity_state": (None, False),
+    "AioChannel.close": (None,),
+    "AioChannel.watch_connectivity_state": (None, 0, None),
+    "_AioCall.cancel": (None, ""),
+    "execute_batch": (None, (), None),
+}
+"""How each is called, a method with its self."""
 
 
 def load() -> ModuleType:
@@ -78,7 +97,33 @@ def _has(module: object, name: str) -> bool:
 
 
 def _misshapen(module: ModuleType) -> list[str]:
-    """Try out what can be tried without a channel."""
+    wrong = [f"usable {name}" for name, arguments in _OPERATIONS.items() if not _makes(module, name, arguments)]
+    wrong += [f"usable {name}" for name, arguments in _CALLS.items() if not _takes(attrgetter(name)(module), arguments)]
+    if not hasattr(import_module("grpc").local_channel_credentials(), "_credentials"):
+        wrong.append("ChannelCredentials._credentials")
+    return wrong or _unusable_batch(module)
+
+
+def _makes(module: ModuleType, name: str, arguments: tuple[object, ...]) -> bool:
+    try:
+        getattr(module, name)(*arguments)
+    except Exception:  # noqa: BLE001
+        return False
+    return True
+
+
+def _takes(function: Callable[..., object], arguments: tuple[object, ...]) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # it does not tell, in older releases
+        return True
+    return True
+
+
+def _unusable_batch(module: ModuleType) -> list[str]:
+    """Try out what can be tried without a channel, which would start the core's threads."""
     try:
         batch = module.execute_batch(None, (), None)
         batch.close()

@@ -14,7 +14,14 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, Protocol, TypeVarTuple, final
 
 import trio
-from trio.lowlevel import RunVar, TrioToken, current_trio_token, spawn_system_task, wait_readable
+from trio.lowlevel import (
+    RunVar,
+    TrioToken,
+    current_trio_token,
+    enable_ki_protection,
+    spawn_system_task,
+    wait_readable,
+)
 
 from ._batch import Batch
 from ._cygrpc import cygrpc
@@ -27,7 +34,7 @@ __all__ = ["Reactor"]
 
 Args = TypeVarTuple("Args")
 
-_logger = logging.getLogger("nimblepool_grpc")
+_logger = logging.getLogger("nimblepool")
 _FAREWELL: Final = 1.0
 """How long the end of a run waits for the core to let go of its batches, in seconds; 1 ms is usual."""
 _MANY: Final = 1 << 16
@@ -39,10 +46,16 @@ class _Closable(Protocol):
 
 @final
 class Reactor:
-    """Stands in for an asyncio loop towards cygrpc, for one trio run after the other."""
+    """Stands in for an asyncio loop towards cygrpc, for one trio run after the other.
 
-    # - begun >= ended; the difference is the batches that the core still holds pointers to
-    # - watches of them are watches of channels, which end by themselves
+    Invariants:
+        begun >= ended; the difference is the batches that the core still holds pointers to
+        watches of them are watches of channels, which end by themselves
+        channels lists those that are open, all of the current run
+        _token is that of the current run, or of the last one
+        _socket is None if and only if _handle_events is: cygrpc then has its own thread do what `_read` does
+        _farewell is not None only while the end of the run waits for batches
+    """
 
     def __init__(self) -> None:
         self.channels: set[_Closable] = set()
@@ -53,6 +66,7 @@ class Reactor:
         self._token: TrioToken | None = None
         self._socket: socket.socket | None = None
         self._handle_events: Callable[[], object] | None = None
+        self._farewell: trio.CancelScope | None = None
         # The reference is never given back: the last one to go would close the socket under whoever reads it.
         with running(self):
             cygrpc.init_grpc_aio()
@@ -77,6 +91,21 @@ class Reactor:
         self._token = token
         spawn_system_task(self._serve, name="nimblepool_grpc reactor")
 
+    def check(self) -> None:
+        """Refuse to serve any other run: the tasks that wait are of this one, and nothing else may wake them.
+
+        Raises:
+            RuntimeError: this is another run, or none.
+        """
+        try:
+            is_here = current_trio_token() is self._token
+        except RuntimeError:
+            is_here = False
+        if not is_here:
+            raise RuntimeError("this RPC belongs to another thread or run: go through trio.from_thread.run_sync")
+
+    # A batch that an interrupt kept from being noted would never end.
+    @enable_ki_protection
     def begin(self, waiting: Coroutine[object, object, object], then: Callable[[], None] | None = None) -> Batch:
         """Give the core what ``waiting``, one of cygrpc's coroutines, is about; ``then`` is called at its end."""
         steps = waiting.__await__()
@@ -104,22 +133,38 @@ class Reactor:
         """Complete a batch that another thread has taken out of the queue."""
         assert self._token is not None, "bug: a batch began outside of a run"
         try:
-            self._token.run_sync_soon(callback, *args)
+            self._token.run_sync_soon(self._complete, callback, *args)
         except trio.RunFinishedError:
             callback(*args)  # nobody waits for it any more, but its memory is to be freed
+
+    def _complete(self, callback: Callable[[*Args], object], *args: *Args) -> None:
+        callback(*args)
+        if self._farewell is not None and not self._is_owed:
+            self._farewell.cancel()
+
+    @property
+    def _is_owed(self) -> bool:
+        """Whether the core holds anything that ends soon."""
+        return self.begun - self.ended > self.watches
 
     # The reader.
 
     async def _serve(self) -> None:
-        assert self._socket is not None, "bug: not bound"
         try:
             while True:
-                await wait_readable(self._socket)
-                self._read()
+                await self._next_events()
         except trio.Cancelled:
             with trio.CancelScope(shield=True):
-                await self._bid_farewell(self._socket)
+                await self._bid_farewell()
             raise
+
+    async def _next_events(self) -> None:
+        if self._socket is None:
+            # Some asyncio loop here could not watch a socket, so that cygrpc hands over everything.
+            await trio.sleep_forever()
+        else:
+            await wait_readable(self._socket)
+            self._read()
 
     def _read(self) -> None:
         """Complete the batches in the queue.
@@ -161,14 +206,14 @@ class Reactor:
             else:
                 return
 
-    async def _bid_farewell(self, reader: socket.socket) -> None:
+    async def _bid_farewell(self) -> None:
         """End what still runs and wait until it has let go of the core; then serve another run."""
         for channel in list(self.channels):
             channel.close()
-        with trio.move_on_after(_FAREWELL):
-            while self.begun - self.ended > self.watches:
-                await wait_readable(reader)
-                self._read()
+        with trio.move_on_after(_FAREWELL) as self._farewell:
+            while self._is_owed:
+                await self._next_events()
+        self._farewell = None
         _current.set(None)
         _idle.append(self)
 

@@ -82,6 +82,49 @@ async def test_closing_ends_every_wait_and_every_call(channel: CoreChannel) -> N
     assert await channel.wait_for_change(State.SHUTDOWN) is State.SHUTDOWN
 
 
+async def test_a_channel_tells_what_came_of_connecting(own_server: Server) -> None:
+    channel = CoreChannel(own_server.target)
+    with trio.fail_after(PATIENCE):
+        assert await channel.connected() is State.READY
+        assert await channel.connected() is State.READY
+        own_server.kill()
+        await channel.wait_for_change(State.READY)
+        assert await channel.connected() is State.TRANSIENT_FAILURE
+        channel.close()
+        assert await channel.connected() is State.SHUTDOWN
+
+
+async def test_a_connection_that_comes_and_goes_is_told_at_once() -> None:
+    async def serve(client: trio.SocketStream) -> None:
+        settings, goaway = bytes([0, 0, 0, 4, *bytes(5)]), bytes([0, 0, 8, 7, *bytes(13)])
+        async with client:
+            await client.receive_some()
+            await client.send_all(settings + goaway)
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        for _ in range(20):
+            channel = CoreChannel(f"127.0.0.1:{listener.socket.getsockname()[1]}")
+            with trio.fail_after(1):
+                while (state := await channel.connected()) is State.READY:
+                    await channel.wait_for_change(State.READY)
+            assert state is State.IDLE
+            channel.close()
+        nursery.cancel_scope.cancel()
+
+
+async def test_connecting_may_be_cancelled_anywhere(server: Server) -> None:
+    async def scenario() -> None:
+        channel = CoreChannel(server.target)
+        try:
+            await channel.connected()
+        finally:
+            channel.close()
+
+    assert await sweep(scenario) >= 2
+
+
 async def test_watching_may_be_cancelled_anywhere(server: Server) -> None:
     async def scenario() -> None:
         channel = CoreChannel(server.target)

@@ -1,5 +1,8 @@
+import subprocess
+import sys
 from types import ModuleType
 
+import grpc
 import pytest
 
 from nimblepool_grpc._core import _fit
@@ -37,6 +40,28 @@ def test_another_shape_is_told() -> None:
     assert missing.startswith("usable execute_batch")
 
 
+@pytest.mark.parametrize(
+    ("name", "members"),
+    [
+        ("SendMessageOperation", {"__init__": lambda self: None}),
+        ("ReceiveMessageOperation", {"__init__": lambda self, flags, size: None, "message": None}),
+        ("AioChannel.call", {"call": lambda self, method, deadline, credentials, wait_for_ready, more: None}),
+        ("AioChannel.watch_connectivity_state", {"watch_connectivity_state": lambda self, last: None}),
+    ],
+)
+def test_what_takes_other_arguments_is_named(name: str, members: dict[str, object]) -> None:
+    module = copy_of(cygrpc)
+    class_name = name.partition(".")[0]
+    kept = {key: value for key, value in vars(getattr(cygrpc, class_name)).items() if not key.startswith("__")}
+    module.__dict__[class_name] = type(class_name, (), kept | members)
+    assert f"usable {name}" in _fit.lacks(module)
+
+
+def test_credentials_of_another_make_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc, "local_channel_credentials", object)
+    assert _fit.lacks(cygrpc) == ["ChannelCredentials._credentials"]
+
+
 def test_the_error_names_the_release_and_the_tested_range(monkeypatch: pytest.MonkeyPatch) -> None:
     module = copy_of(cygrpc)
     delattr(module, "execute_batch")
@@ -45,10 +70,7 @@ def test_the_error_names_the_release_and_the_tested_range(monkeypatch: pytest.Mo
         _fit.load()
 
 
-def test_a_missing_grpcio_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(name: str) -> None:
-        raise ImportError(name=name)
-
-    monkeypatch.setattr(_fit, "import_module", fail)
-    with pytest.raises(ImportError, match=r"nimblepool\[grpc\]"):
-        _fit.load()
+def test_a_missing_grpcio_says_how_to_get_it() -> None:
+    code = "import sys; sys.modules['grpc'] = None; import nimblepool_grpc"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "ImportError: this needs grpcio: pip install 'nimblepool[grpc]'" in done.stderr
