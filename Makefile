@@ -29,7 +29,7 @@ format: $(VENV)/dev.stamp ## rewrite the files the way `make check` wants them
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-test-servers: $(VENV)/dev.stamp ## the tests that need MariaDB, PgBouncer, nginx, Node or Chromium; installs from Debian what is missing
+test-servers: $(VENV)/dev.stamp ## the tests with MariaDB, PgBouncer, nginx, etcd, Node and Chromium, which it installs from Debian, and the long ones
 	@.ci/install-servers
 	$(BIN)/python -m pytest -m servers
 
