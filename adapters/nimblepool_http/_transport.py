@@ -58,7 +58,7 @@ class Transport:
         except ValueError as error:
             raise library.client.UnsupportedProtocol(str(error)) from None
         body = request.stream if type(request.stream) is library.client.ByteStream else Once(request.stream)
-        refusals = 0
+        before: list[bool] = []
         while True:
             sent = self._translated(request, body)
             hold = await self._lend(origin, Ticket(request.extensions))
@@ -66,8 +66,8 @@ class Transport:
                 response = await hold.connection.send(sent)
             except BaseException as error:
                 hold.end(keep=hold.connection.survives(error))
-                if self._may_repeat(request.method, body, hold.connection, error, refusals):
-                    refusals += 1
+                if self._may_repeat(request.method, body, hold.connection, error, before):
+                    before.append(hold.connection.is_unprocessed(error))
                     continue
                 translation = library.translated(error)
                 if translation is error:
@@ -76,15 +76,18 @@ class Transport:
             return self._response(response, hold, sent)
 
     def _may_repeat(
-        self, method: str, body: Foreign, connection: Connection, error: BaseException, before: int
+        self, method: str, body: Foreign, connection: Connection, error: BaseException, before: list[bool]
     ) -> bool:
-        """Tell whether a request that failed with ``error`` can be sent once more, on another connection."""
+        """Tell whether a request that failed with ``error`` can be sent once more, on another connection.
+
+        ``before`` has an entry for each attempt before this one: whether its peer had not processed it.
+        """
         if not isinstance(error, self._library.core_errors) or (isinstance(body, Once) and body.was_read):
             return False
         if connection.is_unprocessed(error):
-            return before < (REFUSALS if connection.capacity else DEPARTURES)
+            return before.count(True) < (REFUSALS if connection.capacity else DEPARTURES)
         return (
-            before == 0 and method in IDEMPOTENT and isinstance(error, self._library.broken) and connection.was_stale()
+            all(before) and method in IDEMPOTENT and isinstance(error, self._library.broken) and connection.was_stale()
         )
 
     def _response(self, response: Foreign, hold: Hold, request: Foreign) -> Foreign:

@@ -139,7 +139,9 @@ class Wire(NetworkStream):
             self.frames.sent(buffer)
             self._deliver()
         if self.frames.for_peer:
-            await self._flush(timeout)
+            # A peer that closes may have sent every answer before: what can still be read will tell.
+            with suppress(self.errors.write):
+                await self._flush(timeout)
 
     async def aclose(self) -> None:
         self._end(None)

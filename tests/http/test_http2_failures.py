@@ -10,7 +10,7 @@ import trio
 
 from tests.http.figures import check_books, leases, total
 from tests.http.servers.http2 import Stream, http2_serving
-from tests.http.servers.listening import pause, serving, until
+from tests.http.servers.listening import pause, reset, serving, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,6 +47,44 @@ async def test_goaway_lets_the_streams_before_it_end_and_the_connection_takes_no
             proceed.set()
         assert answers == ["/old"]
         await until(lambda: origin.server.living == 1)
+        check_books(transport)
+
+
+async def test_an_answer_that_has_arrived_is_read_though_its_server_has_closed_the_connection(pair: Pair) -> None:
+    body = bytes(12_000_000)  # more than half of the window: the client opens it again while it reads
+    has_left = trio.Event()
+
+    async def answer(stream: Stream) -> None:
+        await stream.answer(body)
+        await trio.sleep(0.1)  # what a reset overtakes is lost
+        reset(stream.visitor.stream)
+        has_left.set()
+
+    transport = pair.make(**PRIOR)
+    async with http2_serving(answer) as origin, pair.over(transport) as client:
+        async with client.stream("GET", origin.url) as response:
+            await has_left.wait()
+            await pause()
+            assert await response.aread() == body
+        assert leases(transport) == 0
+        check_books(transport)
+
+
+async def test_a_request_that_was_not_processed_may_still_meet_a_connection_that_is_closed(pair: Pair) -> None:
+    async def answer(stream: Stream) -> None:
+        match stream.visitor.number:
+            case 1:
+                await stream.visitor.goaway(0)
+            case 2:
+                await stream.visitor.goaway(stream.number)
+                await stream.visitor.stream.aclose()
+            case _:
+                await stream.answer()
+
+    transport = pair.make(**PRIOR)
+    async with http2_serving(answer) as origin, pair.over(transport) as client:
+        assert (await client.get(origin.url)).text == "ok"
+        assert origin.server.accepted == 3
         check_books(transport)
 
 
