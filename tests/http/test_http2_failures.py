@@ -57,7 +57,9 @@ async def test_an_answer_that_has_arrived_is_read_though_its_server_has_closed_t
     async def answer(stream: Stream) -> None:
         await stream.answer(body)
         await trio.sleep(0.1)  # what a reset overtakes is lost
-        reset(stream.visitor.stream)
+        connection = stream.visitor.stream
+        assert isinstance(connection, trio.SocketStream)
+        reset(connection)
         has_left.set()
 
     transport = pair.make(**PRIOR)
