@@ -115,7 +115,8 @@ def shrink(ws: LeasedSocket) -> None:
 
 async def resynced(sockets: WebSockets, _: JSONRPC) -> None:
     async with sockets.connection() as ws:
-        await ws.send(json.dumps({"method": "tell", "params": 3}))
+        for number in range(3):  # echoed in order, so that the marker of `resync` comes last
+            await ws.send(f"unread {number}")
         await ws.recv()
     async with sockets.connection() as ws:
         await ws.send("mine")
