@@ -1,4 +1,8 @@
-"""One RPC."""
+"""One RPC.
+
+It is one long class, because its four beginnings, its messages and its end share one state, and each of its methods is
+a few lines: what is general about waiting for the core is in `_batch`, and what carries it out in `_reactor`.
+"""
 
 from __future__ import annotations
 
